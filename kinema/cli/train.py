@@ -1,0 +1,157 @@
+"""Train a recipe on a dataset; the same command again continues exactly where it stopped."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from typing_extensions import Annotated
+
+from kinema.core.errors import KinemaError, UnavailableError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train RECIPE on the dataset DATA and write the policy to OUT.
+
+    Every leaf of the recipe is an option: `kinema train RECIPE --help` lists them with their values.
+    """
+
+    recipe: Annotated[str, tyro.conf.Positional]
+    """recipe to train, see `kinema list recipes`"""
+    data: Path | None = None
+    """dataset directory"""
+    out: Path | None = None
+    """run directory"""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1, mps"""
+    print_config: bool = False
+    """print the complete configuration and stop"""
+    dry_run: bool = False
+    """check data, specs, disk and memory, run one step and stop"""
+    overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+
+    def run(self) -> int:
+        """Train and say where the policy is; returns 130 when interrupted."""
+        from kinema.cli.overrides import override
+        from kinema.core.config import to_data
+        from kinema.core.names import find
+
+        recipe = override(find("recipe", self.recipe)(), list(self.overrides), f"kinema train {self.recipe}")
+        if self.print_config:
+            sys.stdout.write(json.dumps(to_data(recipe), indent=2) + "\n")
+            return 0
+        if self.data is None:
+            raise KinemaError("--data is missing: the dataset directory to train on")
+        if self.dry_run:
+            return _dry_run(recipe, self.data, self.out, self.device)
+        if self.out is None:
+            raise KinemaError("--out is missing: the run directory to write")
+        return train(recipe, self.data, self.out, device=self.device)
+
+
+def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu") -> int:
+    """Train `recipe` on the dataset at `data` into the run directory `out`; returns an exit code."""
+    from kinema.core import config
+    from kinema.core.manifest import here
+    from kinema.deploy.load import POLICY_FILE, StoredPolicy
+    from kinema.policies.base import fingerprint
+    from kinema.train.config import refuse_changes
+    from kinema.train.loop import fit
+
+    dataset, prepared = _prepared(recipe, data)
+    _make(out)
+    stored = StoredPolicy(spec=prepared.spec, policy=prepared.policy)
+    if (out / POLICY_FILE).exists():
+        refuse_changes(json.loads((out / POLICY_FILE).read_text("utf-8")), config.to_data(stored), out / POLICY_FILE)
+    config.save(stored, out / POLICY_FILE)
+    result = fit(
+        prepared.network,
+        prepared.batches,
+        recipe.train,
+        out,
+        held_out=prepared.held_out,
+        device=device,
+        progress=sys.stderr,
+    )
+    command = f"kinema {shlex.join(sys.argv[1:])}"
+    if result.weights is None:
+        sys.stderr.write(f"interrupted after step {result.step}; the same command continues: {command}\n")
+        return 130
+    manifest = {
+        "trained": config.to_data(recipe),
+        "data": {
+            "path": str(data),
+            "content_hash": dataset.content_hash,
+            "episodes": len(dataset.episodes),
+            "frames": len(dataset),
+            "held_out_episodes": list(prepared.held_out_episodes),
+        },
+        "result": {
+            "steps": result.step,
+            "status": result.status,
+            "loss": result.loss,
+            "held_out_loss": result.held_out_loss,
+            "precision": result.precision,
+            "elapsed_s": round(result.elapsed_s, 1),
+            "parameters": sum(p.numel() for p in prepared.network.parameters()),
+            "policy_hash": fingerprint(prepared.network),
+        },
+        **here(command=command),
+    }
+    config.write_text(out / "run.json", json.dumps(manifest, indent=2) + "\n")
+    sys.stdout.write(f"{out}: {result.status} after {result.step} steps, loss {result.loss:.4f}\n")
+    sys.stdout.write(f"next: kinema eval {out} --suite metaworld --tasks demo --episodes 10\n")
+    return 0
+
+
+def _prepared(recipe: Any, data: Path) -> tuple[Any, Any]:
+    """Return the dataset and the recipe prepared on it; the first time this decodes the videos that the policy reads."""
+    from kinema.cli.progress import progress
+    from kinema.data.lerobot.reader import open_dataset
+    from kinema.recipes.base import prepare
+
+    with progress("decode videos", 100) as tell:
+        dataset = open_dataset(data, progress=lambda camera, done, total: tell(100 * done // max(1, total), camera))
+        return dataset, prepare(recipe, dataset)
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise UnavailableError(f"cannot write to {out}: {error.strerror or error}") from error
+
+
+def _dry_run(recipe: Any, data: Path, out: Path | None, device: str) -> int:
+    from kinema.train.dry_run import dry_run
+
+    dataset, prepared = _prepared(recipe, data)
+    batch = next(prepared.batches(0))
+    facts = dry_run(prepared.network, batch, recipe.train, device=device)
+    place = out if out is not None and out.exists() else Path.cwd()
+    free = shutil.disk_usage(place).free
+    needed = 12 * facts.parameters * (recipe.train.keep_checkpoints + 1) + 4 * facts.parameters
+    lines = [
+        f"data: {len(dataset.episodes)} episodes, {len(dataset)} frames, hash {dataset.content_hash[:12]}",
+        f"reads: {', '.join(prepared.policy.reads)}; predicts {prepared.policy.pred_horizon} x {prepared.spec.action.width}",
+        f"parameters: {facts.parameters:,} ({facts.trainable_parameters:,} trained)",
+        f"one step: loss {facts.loss:.4f}, {facts.step_s:.2f} s in {facts.precision}; all {recipe.train.steps} steps about "
+        f"{facts.step_s * recipe.train.steps / 60:.0f} min",
+        f"memory: about {facts.memory_bytes / 2**20:.0f} MiB for the step",
+        f"disk: {needed / 2**20:.0f} MiB needed, {free / 2**30:.1f} GiB free at {place}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    if facts.without_gradient:
+        raise KinemaError(f"these parameters get no gradient: {', '.join(facts.without_gradient[:5])}")
+    if needed > free:
+        raise UnavailableError(f"{place} has {free / 2**20:.0f} MiB free, the run needs {needed / 2**20:.0f} MiB")
+    return 0

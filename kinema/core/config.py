@@ -1,0 +1,131 @@
+"""Frozen dataclasses to JSON and back; only classes of trusted packages can be named.
+
+A dataclass becomes `{"type": "kinema.heads.flow:Flow", ...fields}`, a tuple a list, an array
+`{"array": [...], "dtype": "float32"}`. Reading refuses unknown, missing and mistyped entries by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kinema.core.errors import KinemaError, nearest
+
+TRUSTED = ("kinema",)
+_DTYPES = ("float32", "float64", "int64", "bool")
+_PLAIN = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+
+
+def to_data(value: Any) -> Any:
+    """Return `value` as plain JSON data; raises KinemaError for what has no place in a configuration."""
+    if is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        entries = {f.name: to_data(getattr(value, f.name)) for f in fields(value)}
+        return {"type": f"{kind.__module__}:{kind.__qualname__}", **entries}
+    if isinstance(value, np.ndarray):
+        if str(value.dtype) not in _DTYPES or not np.isfinite(value).all():
+            raise KinemaError(f"a configuration cannot hold a {value.dtype} array, or one that is not finite")
+        return {"array": value.tolist(), "dtype": str(value.dtype)}
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value) or {"type", "array"} & set(value):
+            raise KinemaError(
+                f"a configuration's names are texts other than 'type' and 'array', not {list(value)!r:.80}"
+            )
+        return {key: to_data(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_data(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise KinemaError(f"a configuration cannot hold {value}")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise KinemaError(f"a configuration cannot hold {type(value).__name__} {value!r:.80}")
+
+
+def from_data(data: Any, *, trusted: tuple[str, ...] = TRUSTED) -> Any:
+    """Return the object that `to_data` described; lists become tuples."""
+    if isinstance(data, list):
+        return tuple(from_data(item, trusted=trusted) for item in data)
+    if not isinstance(data, dict):
+        return data
+    if "array" in data:
+        return _array(data)
+    if "type" not in data:
+        return {key: from_data(item, trusted=trusted) for key, item in data.items()}
+    kind = _trusted_class(data["type"], trusted)
+    given = {key: from_data(item, trusted=trusted) for key, item in data.items() if key != "type"}
+    known = {f.name: f for f in fields(kind)}
+    for name in given:
+        if name not in known:
+            raise KinemaError(f"{data['type']}: unknown field {name!r}{nearest(name, known)}")
+        _check_plain(f"{data['type']}: field {name!r}", given[name], str(known[name].type))
+    for name, f in known.items():
+        if name not in given and f.default is MISSING and f.default_factory is MISSING:
+            raise KinemaError(f"{data['type']}: field {name!r} is missing")
+    return kind(**given)
+
+
+def _check_plain(where: str, value: Any, annotation: str) -> None:
+    """Refuse a value of the wrong plain type; other annotations are left to the class."""
+    allowed = _PLAIN.get(annotation)
+    if allowed and (not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)):
+        raise KinemaError(f"{where} is {value!r:.80}, expected {annotation}")
+
+
+def _array(data: Mapping[str, Any]) -> np.ndarray:
+    if set(data) != {"array", "dtype"} or data["dtype"] not in _DTYPES:
+        raise KinemaError(f"not an array entry: {sorted(data)} {data.get('dtype')!r}")
+    return np.asarray(data["array"], dtype=data["dtype"])
+
+
+def _trusted_class(path: Any, trusted: tuple[str, ...]) -> type:
+    module_name, _, name = str(path).partition(":")
+    if module_name.split(".")[0] not in trusted or not name.isidentifier():
+        raise KinemaError(f"refusing to load {path!r}: only classes of {', '.join(trusted)} are trusted here")
+    try:
+        kind = vars(importlib.import_module(module_name)).get(name)
+    except ModuleNotFoundError as error:
+        raise KinemaError(f"{path!r} does not exist in this version: {error}") from error
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise KinemaError(f"{path!r} is not a configuration of this version")
+    return kind
+
+
+def save(value: Any, path: Path) -> None:
+    """Write `value` as JSON, replacing `path` in one step."""
+    write_text(path, json.dumps(to_data(value), indent=2) + "\n")
+
+
+def load(path: Path, *, trusted: tuple[str, ...] = TRUSTED) -> Any:
+    """Return the object stored at `path`; a missing or malformed file is a KinemaError that names it."""
+    try:
+        return from_data(json.loads(path.read_text("utf-8")), trusted=trusted)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise KinemaError(f"cannot read {path}: {error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically: a temporary file beside it, flushed to disk, then renamed."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically: a temporary file beside it, flushed to disk, then renamed."""
+    import os
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise KinemaError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,63 @@
+"""One list of transforms, run forwards on the way in and backwards on the way out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Sample = Mapping[str, Any]
+Statistics = Mapping[str, Mapping[str, np.ndarray]]
+"""Key of a sample -> name (mean, std, min, max, q01, q99, count ...) -> array."""
+
+
+class Transform(ABC):
+    """A pure function of a sample and its inverse on actions; frozen, numpy only, never changes its input."""
+
+    @abstractmethod
+    def forward(self, sample: Sample) -> tuple[Sample, Any]:
+        """Return the new sample, and the memo that `inverse` needs."""
+
+    @abstractmethod
+    def inverse(self, action: np.ndarray, memo: Any) -> np.ndarray:
+        """Return the action (B, H, A) as it was before `forward`."""
+
+    def fit(self, statistics: Statistics) -> Transform:
+        """Return this transform with what it needs from the statistics of the training data; most need nothing."""
+        return self
+
+
+@dataclass(frozen=True)
+class Chain(Transform):
+    """Transforms in order; the inverse runs them in reverse order, each with its own memo."""
+
+    transforms: tuple[Transform, ...]
+
+    def forward(self, sample: Sample) -> tuple[Sample, tuple[Any, ...]]:
+        """Return the sample after all transforms, and one memo per transform."""
+        memos = []
+        for transform in self.transforms:
+            sample, memo = transform.forward(sample)
+            memos.append(memo)
+        return sample, tuple(memos)
+
+    def inverse(self, action: np.ndarray, memo: tuple[Any, ...]) -> np.ndarray:
+        """Return the action as it was before all transforms."""
+        for transform, own in zip(reversed(self.transforms), reversed(memo), strict=True):
+            action = transform.inverse(action, own)
+        return action
+
+    def fit(self, statistics: Statistics) -> Chain:
+        """Return the chain with every transform fitted."""
+        return Chain(tuple(transform.fit(statistics) for transform in self.transforms))
+
+
+class Augmentation(ABC):
+    """A random change of training samples; never runs when acting, so it has no inverse."""
+
+    @abstractmethod
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the changed sample; the input stays as it is."""

@@ -1,0 +1,1 @@
+"""The LeRobotDataset v3.0 directory format: names and paths, writer, reader."""

@@ -1,0 +1,1 @@
+"""Acting with trained policies."""

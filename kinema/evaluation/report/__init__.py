@@ -1,0 +1,1 @@
+"""One self-contained offline page that shows an evaluation."""

@@ -1,0 +1,1 @@
+"""Action heads, one file each: from a context to chunks of actions."""

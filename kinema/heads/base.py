@@ -1,0 +1,32 @@
+"""The contract of action heads: a loss for training and samples for acting, both in normalised action space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from kinema.nets.base import Context, Rng
+
+
+class Head(nn.Module, ABC):
+    """Turns a context into chunks of `pred_horizon` actions."""
+
+    @abstractmethod
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
+        """Return the loss of each step (B, H) for `action` (B, H, A).
+
+        Steps where `mask` (B, H) is False are padding: they carry 0, and what they hold changes nothing.
+        """
+
+    @abstractmethod
+    def sample(self, context: Context, *, rng: Rng) -> Tensor:
+        """Return one chunk of actions (B, H, A) for each batch entry."""
+
+
+class HeadConfig(ABC):
+    """Frozen description of a head."""
+
+    @abstractmethod
+    def build(self, *, action_width: int, pred_horizon: int, width: int) -> Head:
+        """Return the module that reads a context of `width` and predicts `pred_horizon` actions of `action_width`."""

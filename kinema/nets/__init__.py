@@ -1,0 +1,1 @@
+"""Networks: encoders, trunks and the contracts between them."""

@@ -1,0 +1,1 @@
+"""Encoders, one file each: from one observed modality to tokens."""

@@ -1,0 +1,1 @@
+"""Trunks, one file each: from tokens of all encoders to what a head reads."""

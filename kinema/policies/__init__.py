@@ -1,0 +1,1 @@
+"""Policies: the composition of encoders, trunk, head and transforms, and presets that name compositions."""

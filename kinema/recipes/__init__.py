@@ -1,0 +1,1 @@
+"""Recipes: one function a run, returning a complete configuration."""

@@ -1,0 +1,1 @@
+"""Simulated benchmark suites, their experts, rendering and vectorised stepping."""

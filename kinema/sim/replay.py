@@ -1,0 +1,22 @@
+"""Watching an episode again: the same start and actions give the same motion, so evaluation films nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kinema.core.episode import Start
+from kinema.sim.suites.base import SimEnvironment
+
+
+def replay(environment: SimEnvironment, start: Start, actions: np.ndarray, *, size: int, every: int) -> np.ndarray:
+    """Return pictures (N, size, size, 3) uint8 of the episode from `start` under `actions` (T, A).
+
+    The first, every `every`-th after it and the last.
+    """
+    environment.begin(start)
+    pictures = [environment.picture(size)]
+    for index, action in enumerate(actions, start=1):
+        environment.step(action)
+        if index % every == 0 or index == len(actions):
+            pictures.append(environment.picture(size))
+    return np.stack(pictures)

@@ -1,0 +1,1 @@
+"""The supervised loop: optimiser, checkpoints, logs; it knows neither presets nor simulators."""

@@ -1,0 +1,1 @@
+"""Transforms between the robot and the network, one file each: numpy only."""

@@ -1,0 +1,195 @@
+"""Every head keeps the contract of `kinema.heads.base`, and a head that does not is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kinema.core.config import from_data, to_data
+from kinema.core.names import find, members
+from kinema.heads.base import Head, HeadConfig
+from kinema.nets.base import Context
+
+BATCH, HORIZON, ACTIONS, WIDTH = 4, 5, 2, 32
+
+PLANTED = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from kinema.heads.base import Head, HeadConfig
+
+@dataclass(frozen=True, kw_only=True)
+class Planted(HeadConfig):
+    ignores_mask: bool = False
+    global_noise: bool = False
+    drops_parameter: bool = False
+
+    def build(self, *, action_width, pred_horizon, width):
+        return PlantedHead(self, action_width, pred_horizon, width)
+
+class PlantedHead(Head):
+    def __init__(self, config, action_width, pred_horizon, width):
+        super().__init__()
+        self.config, self.shape = config, (pred_horizon, action_width)
+        self.layer = nn.Linear(width, pred_horizon * action_width)
+        self.unused = nn.Linear(2, 2) if config.drops_parameter else None
+
+    def loss(self, context, action, mask, *, rng):
+        error = (self.predict(context) - action).square().mean(-1)
+        return error if self.config.ignores_mask else error * mask
+
+    def sample(self, context, *, rng):
+        predicted = self.predict(context)
+        return predicted + torch.rand(predicted.shape) if self.config.global_noise else predicted
+
+    def predict(self, context):
+        return self.layer(context.readout["action"][:, 0]).view(-1, *self.shape)
+"""
+
+
+def context_of(batch: int = BATCH, seed: int = 1) -> Context:
+    rng = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(batch, 3, WIDTH, generator=rng)
+    readout = torch.randn(batch, 1, WIDTH, generator=rng)
+    return Context(tokens=tokens, mask=torch.ones(batch, 3, dtype=torch.bool), readout={"action": readout})
+
+
+def rows(context: Context, which: slice) -> Context:
+    readout = {name: value[which] for name, value in context.readout.items()}
+    return Context(tokens=context.tokens[which], mask=context.mask[which], readout=readout)
+
+
+def actions_and_mask() -> tuple[Tensor, Tensor]:
+    action = torch.randn(BATCH, HORIZON, ACTIONS, generator=torch.Generator().manual_seed(2))
+    mask = torch.ones(BATCH, HORIZON, dtype=torch.bool)
+    mask[1, 3:] = False
+    mask[2, 1:] = False
+    return action, mask
+
+
+def make(config: HeadConfig) -> Head:
+    torch.manual_seed(0)
+    return config.build(action_width=ACTIONS, pred_horizon=HORIZON, width=WIDTH)
+
+
+def seeded(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def train(head: Head, steps: int) -> list[float]:
+    """Return the losses of a few Adam steps on one batch."""
+    action, mask = actions_and_mask()
+    optimiser = torch.optim.Adam(head.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(steps):
+        loss = head.loss(context_of(), action, mask, rng=torch.Generator().manual_seed(5)).sum() / mask.sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def check_loss_is_finite_and_per_step(config: HeadConfig) -> None:
+    action, mask = actions_and_mask()
+    loss = make(config).loss(context_of(), action, mask, rng=torch.Generator().manual_seed(3))
+    assert loss.shape == (BATCH, HORIZON) and loss.dtype == torch.float32
+    assert torch.isfinite(loss).all() and (loss[mask] != 0).all()
+
+
+def check_padding_has_no_influence(config: HeadConfig) -> None:
+    head = make(config)
+    train(head, 3)
+    action, mask = actions_and_mask()
+    results = []
+    for padding in (0.0, 50.0):
+        filled = torch.where(mask[..., None], action, torch.tensor(padding)).requires_grad_()
+        head.zero_grad()
+        loss = head.loss(context_of(), filled, mask, rng=torch.Generator().manual_seed(3))
+        assert (loss[~mask] == 0).all(), "padded steps carry a loss"
+        loss.sum().backward()
+        assert filled.grad is None or (filled.grad[~mask] == 0).all(), "padded steps get a gradient"
+        results.append([loss.detach(), *[p.grad.clone() for p in head.parameters() if p.grad is not None]])
+    assert all(torch.equal(first, second) for first, second in zip(*results, strict=True)), "padding changes the loss"
+
+
+def check_sample_is_a_function_of_the_generator(config: HeadConfig) -> None:
+    head = make(config).eval()
+    first = head.sample(context_of(), rng=torch.Generator().manual_seed(7))
+    assert first.shape == (BATCH, HORIZON, ACTIONS) and first.dtype == torch.float32 and torch.isfinite(first).all()
+    torch.manual_seed(123)
+    assert torch.equal(first, head.sample(context_of(), rng=torch.Generator().manual_seed(7)))
+
+
+def check_own_generator_means_own_sample(config: HeadConfig) -> None:
+    head, context = make(config).eval(), context_of()
+    together = head.sample(context, rng=seeded(10, 11, 12, 13))
+    for index in range(BATCH):
+        alone = head.sample(rows(context, slice(index, index + 1)), rng=seeded(10 + index))
+        assert torch.allclose(together[index], alone[0], atol=1e-5), "a sample depends on its neighbours"
+
+
+def check_every_parameter_learns(config: HeadConfig) -> None:
+    head = make(config)
+    train(head, 3)  # zero-initialised gates let nothing through at first
+    action, mask = actions_and_mask()
+    head.zero_grad()
+    head.loss(context_of(), action, mask, rng=torch.Generator().manual_seed(3)).sum().backward()
+    idle = [name for name, p in head.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not idle, f"no gradient reaches {idle}"
+
+
+def check_training_lowers_the_loss(config: HeadConfig) -> None:
+    losses = train(make(config), 60)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def check_the_readout_matters(config: HeadConfig) -> None:
+    head = make(config)
+    train(head, 30)
+    head.eval()
+    samples = [head.sample(context_of(seed=seed), rng=seeded(1, 2, 3, 4)) for seed in (1, 2)]
+    assert (samples[0] - samples[1]).abs().mean() > 0.05
+
+
+def check_configuration_round_trip(config: HeadConfig) -> None:
+    assert from_data(to_data(config)) == config
+    with pytest.raises(AttributeError):
+        config.anything = 1  # type: ignore[attr-defined]
+
+
+CHECKS = [value for name, value in sorted(globals().items()) if name.startswith("check_")]
+
+
+@pytest.mark.parametrize("name", members("head"))
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_head(check: Callable[[HeadConfig], None], name: str, configure: Callable[[str, str], Any]) -> None:
+    config = configure("head", name)
+    assert isinstance(config, HeadConfig)
+    check(config)
+
+
+def test_a_planted_head_is_discovered_and_its_fault_found(plant: Callable[[str, str, str], None]) -> None:
+    plant("head", "planted", PLANTED)
+    assert "planted" in members("head")
+    planted = find("head", "planted")
+    for check in CHECKS:
+        if check is not check_configuration_round_trip:
+            check(planted())
+    check_configuration_round_trip(planted())
+    with pytest.raises(AssertionError, match="padded steps carry a loss"):
+        check_padding_has_no_influence(planted(ignores_mask=True))
+    with pytest.raises(AssertionError):
+        check_sample_is_a_function_of_the_generator(planted(global_noise=True))
+    with pytest.raises(AssertionError, match="depends on its neighbours"):
+        check_own_generator_means_own_sample(planted(global_noise=True))
+    with pytest.raises(AssertionError, match="no gradient reaches"):
+        check_every_parameter_learns(planted(drops_parameter=True))
+
+
+def test_planted_members_are_gone_afterwards() -> None:
+    assert "planted" not in members("head")

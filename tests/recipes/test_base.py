@@ -1,0 +1,132 @@
+"""A recipe and a dataset brought together: what depends on what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kinema.core.episode import Episode
+from kinema.core.errors import KinemaError, SpecMismatch
+from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
+from kinema.data.lerobot.reader import Dataset, open_dataset
+from kinema.data.lerobot.writer import DatasetWriter
+from kinema.heads.mse import Mse
+from kinema.nets.encoders.film_cnn import FilmCnn
+from kinema.nets.encoders.proprioception import Proprioception
+from kinema.nets.trunks.fusion import Fusion
+from kinema.policies.base import PolicyConfig, fingerprint
+from kinema.recipes.base import DataConfig, Recipe, prepare
+from kinema.train.config import TrainConfig
+from kinema.transforms.normalise import Normalise
+
+EPISODES, LENGTH = 6, 7
+ROBOT = RobotSpec(
+    embodiment="arm",
+    rate_hz=10.0,
+    observation=ObservationSpec(
+        cameras=(Camera(name="front", height=16, width=16),),
+        vectors=(Vector(name="proprioception", components=("x",), units=("m",), frame="world"),),
+        instruction=True,
+    ),
+    action=ActionSpec(
+        components=("dx",),
+        units=("m",),
+        frame="world",
+        kind="delta",
+        integrator="controller",
+        low=(-99.0,),
+        high=(99.0,),
+    ),
+)
+RECIPE = Recipe(
+    policy=PolicyConfig(
+        encoders={
+            "front": FilmCnn(camera="front", condition=None, channels=(4,), strides=(2,), keypoints=2),
+            "proprioception": Proprioception(hidden=4),
+        },
+        trunk=Fusion(blocks=1),
+        head=Mse(blocks=1),
+        transforms=(Normalise(modes={"action": "mean_std"}),),
+        width=4,
+        pred_horizon=4,
+        exec_horizon=2,
+    ),
+    train=TrainConfig(steps=1000, batch_size=5),
+    data=DataConfig(held_out_fraction=0.2, random_shift=2),
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    root = tmp_path_factory.mktemp("recipes") / "data"
+    writer = DatasetWriter(root, ROBOT, provenance={"command": "tests"})
+    rng = np.random.default_rng(0)
+    for index in range(EPISODES):
+        ramp = np.linspace(0, 255, 16)[:, None, None] * np.ones((16, 16, 3))
+        frames = {
+            "image.front": np.broadcast_to(ramp.astype(np.uint8), (LENGTH, 16, 16, 3)).copy(),
+            "vector.proprioception": rng.normal(size=(LENGTH, 1)).astype(np.float32),
+            "action": np.full((LENGTH, 1), float(index), np.float32),
+        }
+        writer.append(Episode(instruction="go", frames=frames, success=True, origin={"task": "a", "episode": index}))
+    return open_dataset(root)
+
+
+def test_statistics_come_from_the_training_episodes_alone(dataset: Dataset) -> None:
+    prepared = prepare(RECIPE, dataset)
+    assert len(prepared.train_episodes) == 5 and len(prepared.held_out_episodes) == 1
+    assert not set(prepared.train_episodes) & set(prepared.held_out_episodes)
+    [normalise] = prepared.policy.transforms
+    statistics = normalise.statistics["action"]
+    assert statistics["mean"].tolist() == pytest.approx([np.mean(prepared.train_episodes)])
+    assert statistics["std"].tolist() == pytest.approx([np.std(prepared.train_episodes)])
+    assert RECIPE.policy.transforms[0].statistics is None, "the recipe stays as it was"
+    assert prepared.spec.observation.keys == ("image.front", "vector.proprioception"), "no instruction is read"
+
+
+def test_batches_are_transformed_and_held_out_ones_are_not_shifted(dataset: Dataset) -> None:
+    prepared = prepare(RECIPE, dataset)
+    batch = next(prepared.batches(0))
+    assert batch["action"].shape == (5, 4, 1) and batch["mask"].shape == (5, 4)
+    statistics = prepared.policy.transforms[0].statistics["action"]
+    unscaled = batch["action"] * statistics["std"] + statistics["mean"]
+    assert set(np.round(unscaled).ravel()) <= set(map(float, prepared.train_episodes))
+    held_out = list(prepared.held_out())
+    assert [len(part["action"]) for part in held_out] == [5, 2]
+    stored = {image.tobytes() for image in dataset.images("front")}
+    assert all(image[0].tobytes() in stored for part in held_out for image in part["image.front"])
+    assert not all(image[0].tobytes() in stored for image in batch["image.front"])
+
+
+def test_weights_and_batches_follow_the_seed_alone(dataset: Dataset) -> None:
+    first = prepare(RECIPE, dataset)
+    torch.manual_seed(99)
+    again = prepare(RECIPE, dataset)
+    other = prepare(replace(RECIPE, train=replace(RECIPE.train, seed=1)), dataset)
+    assert fingerprint(first.network) == fingerprint(again.network) != fingerprint(other.network)
+    for key, value in next(first.batches(3)).items():
+        assert np.array_equal(value, next(again.batches(3))[key])
+    whole = first.batches(0)
+    for _ in range(3):
+        next(whole)
+    assert np.array_equal(next(whole)["image.front"], next(again.batches(3))["image.front"]), "training can go on at 3"
+
+
+def test_without_held_out_episodes_there_is_nothing_to_measure(dataset: Dataset) -> None:
+    prepared = prepare(replace(RECIPE, data=DataConfig(held_out_fraction=0.0)), dataset)
+    assert prepared.held_out is None and prepared.held_out_episodes == () and len(prepared.train_episodes) == EPISODES
+
+
+def test_misfits_and_wrong_options_are_named(dataset: Dataset) -> None:
+    blind = replace(RECIPE, policy=replace(RECIPE.policy, encoders={"c": FilmCnn(camera="frint", condition=None)}))
+    with pytest.raises(SpecMismatch, match=r"no observation 'image\.frint'; did you mean 'image\.front'"):
+        prepare(blind, dataset)
+    unknown = replace(RECIPE, policy=replace(RECIPE.policy, transforms=(Normalise(modes={"vector.x": "min_max"}),)))
+    with pytest.raises(KinemaError, match=r"no statistics of 'vector\.x'"):
+        prepare(unknown, dataset)
+    for options in ({"held_out_fraction": 1.0}, {"held_out_fraction": -0.1}, {"random_shift": -1}):
+        with pytest.raises(KinemaError, match="out of range"):
+            DataConfig(**options)
