@@ -4,10 +4,10 @@ WORKERS ?= auto
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint format ratchet slow bench clean
+.PHONY: help demo test setup lint format ratchet slow bench bench-mt10 benchmarks-page clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 demo: setup ## record, train, evaluate and report on four tasks, in minutes
 	@$(BIN)/kinema demo
@@ -33,8 +33,14 @@ ratchet: setup ## write down what is longer than aimed at (tests/house_exception
 slow: setup ## the tests that take minutes
 	@$(TEST) -m slow
 
-bench: setup ## the Meta-World MT10 benchmark: hours on two cores
+bench: setup ## speed and memory: a quarter of an hour on an idle machine
+	@$(BIN)/python benchmarks/speed.py
+
+bench-mt10: setup ## the Meta-World MT10 benchmark with its ablations: a day on two cores
 	@$(BIN)/python benchmarks/metaworld_mt10.py
+
+benchmarks-page: setup ## write docs/benchmarks.md from docs/results
+	@$(BIN)/python tools/benchmarks_page.py
 
 clean: ## remove caches, not data or runs
 	@rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

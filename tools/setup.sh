@@ -2,8 +2,8 @@
 # Set up everything kinema needs in .venv; quick when nothing has changed since the last time.
 #
 #   PYTHON               interpreter to use (default: the first of python3, python3.13 ... python3.10 that is new enough)
-#   KINEMA_TORCH_INDEX   where to look for torch besides pip's own configuration; for a machine without a GPU
-#                        https://download.pytorch.org/whl/cpu has builds that are ten times smaller
+#   KINEMA_TORCH_INDEX   where to look for torch besides pip's own configuration; PyTorch's index of
+#                        CPU builds has ten times smaller ones for a machine without a GPU
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/sbin:/sbin"

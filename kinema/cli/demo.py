@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from kinema.core.manifest import cores
 
 TASKS = "demo"
 EPISODES = 25
@@ -23,7 +24,7 @@ class Demo:
 
     out: Path = Path("runs/demo")
     """directory for the dataset, the run and the report"""
-    workers: int = os.cpu_count() or 1
+    workers: int = cores()
     """processes that simulate"""
 
     def run(self) -> int:
@@ -34,11 +35,20 @@ class Demo:
 
         data, run = self.out / "data", self.out / "run"
         cameras = ("--cameras", "corner_table", "gripperPOV", "--size", "64")
-        record = Record(suite="metaworld", tasks=TASKS, out=data, episodes=EPISODES, noise=0.3, workers=self.workers, overrides=cameras)
+        record = Record(
+            suite="metaworld",
+            tasks=TASKS,
+            out=data,
+            episodes=EPISODES,
+            noise=0.3,
+            workers=self.workers,
+            overrides=cameras,
+        )
+        envs = 4 * self.workers
         stages: list[tuple[str, Callable[[], int]]] = [
             ("record", record.run),
             ("train", Train(recipe="metaworld-demo", data=data, out=run).run),
-            ("evaluate", Evaluate(run_directory=run, tasks=TASKS, episodes=EPISODES, controls=5, envs=4 * self.workers).run),
+            ("evaluate", Evaluate(run_directory=run, tasks=TASKS, episodes=EPISODES, controls=5, envs=envs).run),
         ]
         times = []
         for number, (name, stage) in enumerate(stages, start=1):
@@ -55,6 +65,6 @@ class Demo:
             f"  inspect: kinema info {place}/run\n"
             "  more:    kinema record metaworld --tasks mt10 --episodes 25 --out data/mt10\n"
             "           kinema train metaworld-mt10 --data data/mt10 --out runs/mt10\n"
-            "           kinema eval runs/mt10 --tasks mt10\n"
+            "           kinema eval runs/mt10\n"
         )
         return 0

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from typing_extensions import Annotated
 
-from kinema.core.errors import KinemaError
+from kinema.cli.devices import check_device
+from kinema.cli.info import read_json
+from kinema.cli.suites import trusted_packages
+from kinema.core.errors import CheckpointError, KinemaError
+from kinema.core.manifest import cores
 
 if TYPE_CHECKING:
     from kinema.evaluation.evaluate import Arm
     from kinema.evaluation.results import Evaluation
 
-VIDEO_SIZE = 224
-VIDEO_HZ = 20.0
+Texts = Mapping[str, tuple[str, ...]]
+"""Instructions by task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +38,20 @@ class Evaluate:
     """run directory that `kinema train` wrote"""
     suite: str = "metaworld"
     """suite, see `kinema list suites`"""
-    tasks: str = "mt10"
-    """tasks or selections, separated by commas"""
+    tasks: str = ""
+    """tasks or selections, separated by commas; those that were trained when left out"""
     episodes: int = 25
     """episodes of each task"""
     controls: int = 10
     """episodes of each task in each control; 0 runs none"""
     seed: int = 1000
     """seed of the initial states; recordings start at 0, so these are held out"""
-    envs: int = 4 * (os.cpu_count() or 1)
+    envs: int = 4 * cores()
     """environments that run at once, each in a process"""
     device: str = "cpu"
     """cpu, cuda, cuda:1, mps"""
+    trust: str = ""
+    """packages outside kinema, separated by commas, whose parts the policy may hold"""
     overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
 
     def run(self) -> int:
@@ -55,9 +59,13 @@ class Evaluate:
         from kinema.cli.suites import make_suite, split_names
 
         if self.episodes < 1 or self.envs < 1 or not 0 <= self.controls:
-            raise KinemaError(f"--episodes {self.episodes} and --envs {self.envs} must be at least 1, --controls {self.controls} at least 0")
+            raise KinemaError(
+                f"--episodes {self.episodes} and --envs {self.envs} must be at least 1, "
+                f"--controls {self.controls} at least 0"
+            )
+        check_device(self.device)
         suite = make_suite(self.suite, self.overrides, f"kinema eval {self.run_directory}")
-        tasks = suite.select(split_names(self.tasks, "--tasks"))
+        tasks = suite.select(split_names(self.tasks, "--tasks") if self.tasks else self._trained_tasks())
         evaluation = self.evaluate(suite, tasks)
         from kinema.cli.report import write_report
 
@@ -69,39 +77,58 @@ class Evaluate:
 
     def evaluate(self, suite: Any, tasks: tuple[str, ...]) -> Evaluation:
         """Return the evaluation, after writing it and its videos to RUN/eval."""
-        from kinema.cli.progress import progress
+        from kinema.cli.films import film
         from kinema.core.spec import check_compatible
         from kinema.deploy.load import load_policy
-        from kinema.evaluation.evaluate import evaluate
         from kinema.evaluation.results import Manifest
         from kinema.policies.base import fingerprint
-        from kinema.sim.vector import VectorSimulator
 
-        policy = load_policy(self.run_directory, device=self.device)
-        suite = suite.offering(policy.spec.observation)
-        check_compatible(suite.spec, policy.spec, have_name=f"the suite {self.suite!r}", want_name=f"the policy of {self.run_directory}")
+        policy = load_policy(self.run_directory, device=self.device, trusted=trusted_packages(self.trust))
+        suite = _as_trained(suite, policy.spec.observation)
+        name = f"the policy of {self.run_directory}"
+        check_compatible(suite.spec, policy.spec, have_name=f"the suite {self.suite!r}", want_name=name)
         arms = self._arms(suite, tasks, policy)
         manifest = Manifest.here(
             command=f"kinema {shlex.join(sys.argv[1:])}",
             seeds=(self.seed,),
             data_hash=read_run(self.run_directory).get("data", {}).get("content_hash"),
-            policy_hash=fingerprint(policy.network),
+            policy_hash=fingerprint(policy.config, policy.spec, policy.network),
         )
-        simulator = VectorSimulator(suite, num_envs=self.envs, obs_horizon=policy.obs_horizon)
-        wins = [0, 0]
-        try:
-            with progress("evaluate", sum(len(arm.trials) for arm in arms)) as tell:
-
-                def heard(arm: str, result: Any, finished: int, total: int) -> None:
-                    wins[0] += 1
-                    wins[1] = result.success + (wins[1] if finished > 1 else 0)
-                    tell(wins[0], f"{arm}: {wins[1]}/{finished} successes")
-
-                evaluation = evaluate(arms, simulator, directory=self.run_directory / "eval", manifest=manifest, progress=heard)
-        finally:
-            simulator.close()
-        self._film(suite, evaluation)
+        evaluation = self._rolled_out(suite, arms, manifest)
+        film(self.run_directory / "eval", suite, evaluation)
         return evaluation
+
+    def _rolled_out(self, suite: Any, arms: list[Arm], manifest: Any) -> Evaluation:
+        """Return the evaluation of `arms`; those finished before are read from RUN/eval and start no simulator."""
+        from functools import partial
+
+        from kinema.cli.interrupts import Workers
+        from kinema.cli.kept import keep
+        from kinema.cli.progress import progress
+        from kinema.core.config import to_data
+        from kinema.evaluation.evaluate import evaluate
+        from kinema.evaluation.storage import EVAL_FILE
+        from kinema.sim.vector import VectorSimulator
+        from kinema.train.signals import stop_on_signal
+
+        directory = self.run_directory / "eval"
+        keep(directory / "suite.json", to_data(suite), begun=(directory / EVAL_FILE).exists())
+        horizon = max(arm.policy.obs_horizon for arm in arms)
+        envs = min(self.envs, max(len(arm.trials) for arm in arms))
+        make = partial(VectorSimulator, suite, num_envs=envs, obs_horizon=horizon)
+        wins = [0, 0]
+        with progress("evaluate", sum(len(arm.trials) for arm in arms)) as tell, stop_on_signal() as stop:
+
+            def heard(arm: str, result: Any, finished: int, total: int) -> None:
+                wins[0] += 1
+                wins[1] = result.success + (wins[1] if finished > 1 else 0)
+                tell(wins[0], f"{arm}: {wins[1]}/{finished} successes")
+
+            simulator = Workers(make, num_envs=envs, stop=stop)
+            try:
+                return evaluate(arms, simulator, directory=directory, manifest=manifest, progress=heard)
+            finally:
+                simulator.close()
 
     def _arms(self, suite: Any, tasks: tuple[str, ...], policy: Any) -> list[Arm]:
         from kinema.evaluation.baselines import NoiseCameras
@@ -110,19 +137,46 @@ class Evaluate:
         others = {task: _another(task, tasks, suite) for task in tasks}
         seen = {name: (task.instruction, *task.paraphrases) for name, task in suite.tasks.items()}
         unseen = {name: task.held_out for name, task in suite.tasks.items()}
-        noise = NoiseCameras(policy, self.seed)
         few = min(self.controls, self.episodes)
-        arms = [Arm(name="policy", description="instructions as in training", policy=policy, trials=self._trials(tasks, seen, self.episodes, "seen"))]
-        if few:
-            wrong = {task: seen[other][:1] for task, other in others.items()}
-            arms += [
-                Arm(name="held-out-words", description="paraphrases never trained on", policy=policy, trials=self._trials(tasks, unseen, few, "held-out")),
-                Arm(name="blind-camera", description="every image replaced by noise", policy=noise, trials=self._trials(tasks, seen, few, "seen"), blind=True),
-                Arm(name="wrong-instruction", description="told to do another task", policy=policy, trials=self._trials(tasks, wrong, few, "wrong"), blind=True),
-            ]
+        wrong = {task: seen[other][:1] for task, other in others.items()}
+
+        def arm(name: str, what: str, texts: Texts, variant: str, *, by: Any = policy, blind: bool = False) -> Arm:
+            episodes = self.episodes if name == "policy" else few
+            trials = self._trials(tasks, texts, episodes, variant)
+            return Arm(name=name, description=what, policy=by, trials=trials, blind=blind)
+
+        arms = [arm("policy", "instructions as in training", seen, "seen")]
+        # A control takes something away, so it needs a policy that has it.
+        if few and policy.spec.observation.instruction:
+            arms.append(arm("held-out-words", "paraphrases never trained on", unseen, "held-out"))
+        if few and policy.spec.observation.cameras:
+            noise = NoiseCameras(policy, self.seed)
+            arms.append(arm("blind-camera", "every image replaced by noise", seen, "seen", by=noise, blind=True))
+        if few and policy.spec.observation.instruction:
+            arms.append(arm("wrong-instruction", "told to do another task", wrong, "wrong", blind=True))
+        self._refuse_training_starts(arms)
         return arms
 
-    def _trials(self, tasks: tuple[str, ...], texts: dict[str, tuple[str, ...]], episodes: int, variant: str) -> tuple[Any, ...]:
+    def _trained_tasks(self) -> list[str]:
+        origins = read_run(self.run_directory).get("data", {}).get("origins", [])
+        tasks = list(dict.fromkeys(str(origin["task"]) for origin in origins if "task" in origin))
+        if not tasks:
+            raise KinemaError("--tasks is missing: the run does not say which tasks it was trained on")
+        return tasks
+
+    def _refuse_training_starts(self, arms: list[Arm]) -> None:
+        """An evaluation on initial states that were trained on would flatter the policy."""
+        origins = read_run(self.run_directory).get("data", {}).get("origins", [])
+        trained = {(origin.get("task"), origin.get("seed"), origin.get("episode")) for origin in origins}
+        starts = [trial.start for trial in arms[0].trials]
+        common = [start for start in starts if (start.task, start.seed, start.episode) in trained]
+        if common:
+            raise KinemaError(
+                f"{len(common)} of {len(starts)} initial states were trained on, such as {common[0]}\n"
+                "fix: another --seed than that of the recording"
+            )
+
+    def _trials(self, tasks: tuple[str, ...], texts: Texts, episodes: int, variant: str) -> tuple[Any, ...]:
         from kinema.core.episode import Start
         from kinema.evaluation.rollout import Trial
 
@@ -136,51 +190,25 @@ class Evaluate:
             for episode in range(episodes)
         )
 
-    def _film(self, suite: Any, evaluation: Evaluation) -> None:
-        from kinema.data.video import encode_mp4_bytes
-        from kinema.evaluation.storage import action_key, load_actions
-        from kinema.sim.replay import replay
 
-        directory = self.run_directory / "eval" / "videos"
-        directory.mkdir(exist_ok=True)
-        arm = evaluation.arms[0]
-        actions = load_actions(self.run_directory / "eval")
-        environment = suite.make()
-        every = max(1, round(suite.spec.rate_hz / VIDEO_HZ))
-        try:
-            for index in _chosen(arm.outcomes):
-                start = arm.outcomes[index].trial.start
-                path = directory / f"{arm.name}-{index:05d}.mp4"
-                if not path.exists():
-                    frames = replay(environment, start, actions[action_key(arm.name, index)], size=VIDEO_SIZE, every=every)
-                    path.write_bytes(encode_mp4_bytes(frames, suite.spec.rate_hz / every))
-        finally:
-            environment.close()
+def _as_trained(suite: Any, observation: Any) -> Any:
+    """Return the suite that offers what the policy observes; an option that asks for something else is an error."""
+    offered, plain = suite.offering(observation), type(suite)()
+    for name, asked in vars(suite).items():
+        decided = getattr(offered, name)
+        if asked != decided and asked != getattr(plain, name):
+            option = f"--{name.replace('_', '-')}"
+            raise KinemaError(f"{option} {asked!r}: the policy decides this and reads {decided!r}; leave it out")
+    return offered
 
 
 def _another(task: str, tasks: tuple[str, ...], suite: Any) -> str:
-    """Return the task whose instruction stands in for that of `task`: the next one evaluated, else the next of the suite."""
+    """Return the task whose instruction stands in for that of `task`: the next one evaluated, else of the suite."""
     pool = tasks if len(tasks) > 1 else tuple(suite.tasks)
     return pool[(pool.index(task) + 1) % len(pool)]
-
-
-def _chosen(outcomes: Any, failures: int = 3, successes: int = 2) -> list[int]:
-    """Return the trials to film: the first few failures and successes of every task."""
-    left: dict[tuple[str, bool], int] = {}
-    chosen = []
-    for index, outcome in enumerate(outcomes):
-        key = (outcome.trial.start.task, outcome.success)
-        left.setdefault(key, successes if outcome.success else failures)
-        if left[key] > 0:
-            left[key] -= 1
-            chosen.append(index)
-    return chosen
 
 
 def read_run(run: Path) -> dict[str, Any]:
     """Return the content of `run/run.json`, empty when training has not finished."""
     path = run / "run.json"
-    try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise KinemaError(f"cannot read {path}: {error}") from error
+    return read_json(path, CheckpointError) if path.exists() else {}

@@ -30,6 +30,8 @@ class Info:
 
         for title, facts in describe(self.directory):
             table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+            table.add_column(overflow="fold")
+            table.add_column(overflow="fold")
             for name, value in facts:
                 table.add_row(name, value)
             Console(highlight=False, markup=False).print(table)
@@ -42,14 +44,17 @@ def describe(directory: Path) -> list[tuple[str, list[tuple[str, str]]]]:
         beside = [path.name for path in directory.parent.iterdir()] if directory.parent.is_dir() else []
         raise KinemaError(f"no directory {str(directory)!r}{nearest(directory.name, beside)}")
     if (directory / "run.json").is_file():
-        return [(f"run {directory}", _limited(facts(_read(directory / "run.json", CheckpointError))))]
+        run = read_json(directory / "run.json", CheckpointError)
+        # The configuration is long: what came of it would stand beyond the last row shown.
+        ordered = sorted(run.items(), key=lambda entry: entry[0] == "trained")
+        return [(f"run {directory}", _limited(facts(dict(ordered))))]
     if (directory / "meta" / "info.json").is_file():
         return _dataset(directory)
     raise KinemaError(f"{directory} is neither a run (no run.json) nor a dataset (no meta/info.json)")
 
 
 def _dataset(directory: Path) -> list[tuple[str, list[tuple[str, str]]]]:
-    info = dict(_read(directory / "meta" / "info.json", DataError))
+    info = dict(read_json(directory / "meta" / "info.json", DataError))
     features = info.pop("features", {})
     if not isinstance(features, Mapping) or not all(isinstance(value, Mapping) for value in features.values()):
         raise DataError(f"{directory / 'meta' / 'info.json'}: features is not a mapping of mappings")
@@ -57,7 +62,7 @@ def _dataset(directory: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     shown.append(("features", [(name, _feature(value)) for name, value in features.items()]))
     own = directory / "meta" / "kinema.json"
     if own.is_file():
-        shown.append(("recorded by kinema", _limited(facts(_read(own, DataError)))))
+        shown.append(("recorded by kinema", _limited(facts(read_json(own, DataError)))))
     return shown
 
 
@@ -95,7 +100,8 @@ def _short(text: str) -> str:
     return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 3]}..."
 
 
-def _read(path: Path, error: type[KinemaError]) -> Mapping[str, Any]:
+def read_json(path: Path, error: type[KinemaError]) -> dict[str, Any]:
+    """Return the JSON object at `path`; raises `error` for any other content."""
     try:
         data = json.loads(path.read_text("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as reason:

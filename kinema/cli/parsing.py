@@ -32,7 +32,9 @@ class UnknownOption(KinemaError):
         return UnknownOption(self.name, [*self.allowed, *more], self.prog)
 
 
-_FRAME = re.compile(r"^[│|] ?|\s*[│|]$")
+_FRAME = re.compile(r"^(?:[│|] |  )|\s*[│|]?$")
+_RULE = re.compile(r"[╭╰]|[│| ]*[─-]{10,}[│| ]*$")
+"""Lines of a frame; where the terminal does not speak UTF-8, a frame is a title, dashes and an indentation of two."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HELP = ("-h", "--help")
 
@@ -115,16 +117,14 @@ def _tyro(kind: type[T], arguments: Sequence[str], prog: str, default: T | None 
 
 
 def _plain(framed: str) -> str:
-    """Return the sentence inside tyro's framed message: what stands before its first rule; indented lines
-    stay lines.
-    """
+    """Return the sentence inside tyro's framed message, up to its second rule; indented lines stay lines."""
+    lines = _COLOUR.sub("", framed).splitlines()
+    rules = [number for number, line in enumerate(lines) if _RULE.match(line)]
+    if rules:
+        lines = lines[rules[0] + 1 : (*rules, len(lines))[1]]
     kept = ""
-    for line in _COLOUR.sub("", framed).splitlines():
+    for line in lines:
         text = _FRAME.sub("", line)
-        if text.startswith(("╭", "╰", "──", "+-")):
-            if kept:
-                break
-            continue
         kept += f"\n{text}" if text.startswith(" ") else f" {text}"
     return kept.strip() or "the arguments could not be understood"
 

@@ -17,8 +17,8 @@ _QUIET_S = 10.0
 def progress(title: str, total: int) -> Iterator[Tell]:
     """Yield the function that shows how far the work of `total` parts is, on stderr."""
     if sys.stderr.isatty():
-        with _bar(title, total) as tell:
-            yield tell
+        with _bar(title, total) as shown:
+            yield shown
         return
     last = [time.monotonic()]
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
-from typing_extensions import Annotated
 
+from kinema.cli.interrupts import spared
 from kinema.cli.progress import progress
 from kinema.cli.suites import make_suite, split_names
+from kinema.core.config import to_data
 from kinema.core.errors import KinemaError
+from kinema.core.manifest import cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class Record:
     """initial states are a function of seed, task and episode number"""
     noise: float = 0.0
     """standard deviation, in action units, of noise on what is executed; the label stays the clean action"""
-    workers: int = os.cpu_count() or 1
+    workers: int = cores()
     """processes that simulate"""
     overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
 
@@ -43,22 +47,25 @@ class Record:
         """Record, then say what was kept; returns 1 when a task gave fewer successes than asked."""
         from kinema.data.lerobot.writer import DatasetWriter
         from kinema.sim.collect import Collection, collect
+        from kinema.train.signals import stop_on_signal
 
         if self.episodes < 1 or self.workers < 1 or self.noise < 0:
             raise KinemaError(
-                f"--episodes {self.episodes} and --workers {self.workers} must be at least 1, --noise {self.noise} at least 0"
+                f"--episodes {self.episodes} and --workers {self.workers} must be at least 1, "
+                f"--noise {self.noise} at least 0"
             )
         suite = make_suite(self.suite, self.overrides, f"kinema record {self.suite}")
         tasks = suite.select(split_names(self.tasks, "--tasks"))
         plan = Collection(tasks=tasks, episodes=self.episodes, seed=self.seed, noise=self.noise)
-        source = {"suite": suite, "seed": self.seed, "noise": self.noise}
-        writer = DatasetWriter(self.out, suite.spec, provenance={**source, "command": sys.argv[1:]})
+        source = {"seed": self.seed, "noise": self.noise, "suite": _options(suite)}
+        self._refuse_another(source)
+        writer = DatasetWriter(self.out, suite.spec, provenance={**source, "command": self._command()})
         done = {(str(origin["task"]), int(origin["episode"])) for origin in writer.origins}
         kept = Counter(task for task, _ in done)
         tried: Counter[str] = Counter()
         total = len(tasks) * self.episodes
-        with progress("record", total) as tell:
-            for attempt in collect(suite, plan, done=done, workers=self.workers):
+        with progress("record", total) as tell, stop_on_signal() as stop:
+            for attempt in spared(collect(suite, plan, done=done, workers=self.workers)):
                 tried[attempt.start.task] += 1
                 if attempt.episode is not None:
                     writer.append(attempt.episode)
@@ -68,18 +75,55 @@ class Record:
                     here,
                     f"{attempt.start.task}: {kept[attempt.start.task]} kept of {tried[attempt.start.task]} tried now",
                 )
-        return self._summary(tasks, kept, tried, len(done))
+                if stop.requested:
+                    raise KeyboardInterrupt
+        return self._summary(tasks, kept, tried, sum(task in tasks for task, _ in done))
+
+    def _command(self) -> str:
+        """Return the command without what changes no episode (place, processes), so that equal data has one hash."""
+        options = {"--tasks": self.tasks, "--episodes": self.episodes, "--seed": self.seed, "--noise": self.noise}
+        words = [str(word) for option in options.items() for word in option]
+        return shlex.join(["kinema", "record", self.suite, *words, *self.overrides])
+
+    def _refuse_another(self, source: Mapping[str, Any]) -> None:
+        """Refuse to go on with another seed, noise or suite option: what is there would not be what is asked for."""
+        from kinema.data.lerobot import layout
+
+        if not (self.out / layout.INFO).is_file():
+            return
+        asked = _flat(source)
+        for entry in layout.read_kinema(self.out)["provenance"]:
+            for name, before in _flat(entry).items():
+                # What differs in cameras and sizes is reported in the words of the spec, by the writer.
+                if name in asked and name not in ("cameras", "size", "full_state") and before != asked[name]:
+                    raise KinemaError(
+                        f"{self.out} was recorded with {name} {before}, not {asked[name]}\n"
+                        f"fix: give that --{name.replace('_', '-')} to go on, or another --out"
+                    )
 
     def _summary(self, tasks: tuple[str, ...], kept: Counter[str], tried: Counter[str], before: int) -> int:
         new = sum(kept[task] for task in tasks) - before
         failed = sum(tried.values()) - new
         sys.stdout.write(
-            f"{self.out}: {sum(kept.values())} episodes ({before} were there); tried {sum(tried.values())}, {failed} failed\n"
+            f"{self.out}: {sum(kept[task] for task in tasks)} episodes ({before} were there); "
+            f"tried {sum(tried.values())}, {failed} failed\n"
         )
         short = {task: kept[task] for task in tasks if kept[task] < self.episodes}
         for task, count in short.items():
             sys.stdout.write(
                 f"  {task}: only {count} of {self.episodes} after {tried[task]} tries; less noise may help\n"
             )
-        sys.stdout.write(f"next: kinema train metaworld-mt10 --data {self.out} --out runs/first\n" if not short else "")
+        if not short:
+            sys.stdout.write(f"next: kinema train RECIPE --data {self.out} --out RUN (`kinema list recipes`)\n")
         return 1 if short else 0
+
+
+def _flat(source: Mapping[str, Any]) -> dict[str, Any]:
+    options = source.get("suite", {})
+    return {**{name: value for name, value in source.items() if name != "suite"}, **options}
+
+
+def _options(suite: Any) -> dict[str, Any]:
+    """Return the class and options as plain data, which a later recording into the same place can write again."""
+    data = dict(to_data(suite))
+    return {"suite": data.pop("type"), **data}

@@ -1,14 +1,13 @@
-"""Write one offline HTML page about a run: rates with intervals, videos, curves, hashes and the command that re-runs it."""
+"""Write one offline HTML page about a run: rates with intervals, videos, curves, hashes, and how to run it again."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from typing_extensions import Annotated
 
 from kinema.core.errors import KinemaError
 
@@ -33,7 +32,7 @@ class Report:
 def write_report(run: Path) -> Path:
     """Return the path of the page written for `run`; raises KinemaError when nothing was evaluated yet."""
     from kinema.cli.evaluate import read_run
-    from kinema.core import config
+    from kinema.core import files
     from kinema.evaluation.report.build import build_report
     from kinema.evaluation.report.inputs import ReportInputs
     from kinema.evaluation.storage import load_evaluation
@@ -43,7 +42,7 @@ def write_report(run: Path) -> Path:
     evaluation = load_evaluation(run / "eval")
     manifest = read_run(run)
     inputs = ReportInputs(
-        title=run.name,
+        title="/".join(run.resolve().parts[-2:]),
         evaluation=evaluation,
         command=evaluation.manifest.command,
         run={key: value for key, value in manifest.items() if key != "trained"},
@@ -53,7 +52,7 @@ def write_report(run: Path) -> Path:
         actions=_actions(run, manifest),
     )
     page = run / "report.html"
-    config.write_text(page, build_report(inputs))
+    files.write_text(page, build_report(inputs))
     return page
 
 
@@ -63,7 +62,9 @@ def _log_rows(run: Path) -> list[dict[str, float | None]]:
 
     path = run / "log.jsonl"
     rows = read_log(path) if path.exists() else []
-    return [{name: row[name] for name in LOG_COLUMNS if name in row} for row in rows if "loss" in row or "held_out_loss" in row]
+    named = [{"held_out_loss": row.pop("loss"), **row} if row["kind"] == "held_out" else row for row in rows]
+    measured = [row for row in named if row["kind"] in ("train", "held_out")]
+    return [{name: row[name] for name in LOG_COLUMNS if name in row} for row in measured]
 
 
 def _videos(run: Path, evaluation: Evaluation) -> list[Video]:
@@ -78,17 +79,20 @@ def _videos(run: Path, evaluation: Evaluation) -> list[Video]:
 
 
 def _actions(run: Path, manifest: dict[str, Any]) -> ActionSamples | None:
-    """Return what the policy executed beside what was demonstrated, when the dataset is still where it was."""
+    """Return what the policy executed beside what was demonstrated, when the dataset is still where and what it was."""
     import numpy as np
 
     from kinema.data.lerobot.reader import open_dataset
     from kinema.evaluation.report.inputs import ActionSamples
     from kinema.evaluation.storage import load_actions
 
-    data = Path(manifest.get("data", {}).get("path", ""))
+    trained_on = manifest.get("data", {})
+    data = Path(trained_on.get("path", ""))
     if not (data / "meta" / "info.json").exists():
         return None
     dataset = open_dataset(data)
+    if dataset.content_hash != trained_on["content_hash"]:
+        return None
     executed = [rows for key, rows in load_actions(run / "eval").items() if key.startswith("policy")]
     action = dataset.spec.action
     return ActionSamples(

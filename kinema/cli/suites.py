@@ -20,3 +20,8 @@ def split_names(text: str, option: str) -> list[str]:
     if not all(names):
         raise KinemaError(f"{option} {text!r}: expected names separated by commas, such as drawer-open,window-close")
     return names
+
+
+def trusted_packages(text: str) -> tuple[str, ...]:
+    """Return kinema and the packages that the option `--trust` names."""
+    return ("kinema", *(split_names(text, "--trust") if text else ()))

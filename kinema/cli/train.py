@@ -8,12 +8,18 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
-from typing_extensions import Annotated
 
-from kinema.core.errors import KinemaError, UnavailableError
+from kinema.cli.devices import check_device, free_memory
+from kinema.cli.info import read_json
+from kinema.cli.kept import keep
+from kinema.cli.suites import trusted_packages
+from kinema.core.errors import CheckpointError, KinemaError, UnavailableError
+
+DATA_FILE = "data.json"
+"""In a run directory: which data is trained on, written before the first step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,8 @@ class Train:
     """print the complete configuration and stop"""
     dry_run: bool = False
     """check data, specs, disk and memory, run one step and stop"""
+    trust: str = ""
+    """packages outside kinema, separated by commas, whose parts the policy may hold; eval must be told them too"""
     overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
 
     def run(self) -> int:
@@ -49,27 +57,32 @@ class Train:
             return 0
         if self.data is None:
             raise KinemaError("--data is missing: the dataset directory to train on")
+        check_device(self.device)
         if self.dry_run:
             return _dry_run(recipe, self.data, self.out, self.device)
         if self.out is None:
             raise KinemaError("--out is missing: the run directory to write")
-        return train(recipe, self.data, self.out, device=self.device)
+        return train(recipe, self.data, self.out, device=self.device, trusted=trusted_packages(self.trust))
 
 
-def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu") -> int:
+def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu", trusted: tuple[str, ...] = ("kinema",)) -> int:
     """Train `recipe` on the dataset at `data` into the run directory `out`; returns an exit code."""
-    from kinema.core import config
+    from kinema.core import config, files
     from kinema.core.manifest import here
     from kinema.deploy.load import POLICY_FILE, StoredPolicy
     from kinema.policies.base import fingerprint
     from kinema.train.config import refuse_changes
     from kinema.train.loop import fit
+    from kinema.train.weights import load_weights
 
     dataset, prepared = _prepared(recipe, data)
     _make(out)
     stored = StoredPolicy(spec=prepared.spec, policy=prepared.policy)
+    config.from_data(config.to_data(stored), trusted=trusted)  # what could not be loaded again is not trained
+    trained_on = {"content_hash": dataset.content_hash, **config.to_data(recipe.data)}
+    keep(out / DATA_FILE, trained_on, begun=(out / POLICY_FILE).exists())
     if (out / POLICY_FILE).exists():
-        refuse_changes(json.loads((out / POLICY_FILE).read_text("utf-8")), config.to_data(stored), out / POLICY_FILE)
+        refuse_changes(read_json(out / POLICY_FILE, CheckpointError), config.to_data(stored), out / POLICY_FILE)
     config.save(stored, out / POLICY_FILE)
     result = fit(
         prepared.network,
@@ -84,14 +97,16 @@ def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu") -> int:
     if result.weights is None:
         sys.stderr.write(f"interrupted after step {result.step}; the same command continues: {command}\n")
         return 130
+    load_weights(prepared.network, result.weights)  # the averaged ones: what `kinema eval` will load
     manifest = {
         "trained": config.to_data(recipe),
         "data": {
-            "path": str(data),
+            "path": str(data.absolute()),
             "content_hash": dataset.content_hash,
             "episodes": len(dataset.episodes),
             "frames": len(dataset),
             "held_out_episodes": list(prepared.held_out_episodes),
+            "origins": [dict(episode.origin) for episode in dataset.episodes],
         },
         "result": {
             "steps": result.step,
@@ -101,18 +116,18 @@ def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu") -> int:
             "precision": result.precision,
             "elapsed_s": round(result.elapsed_s, 1),
             "parameters": sum(p.numel() for p in prepared.network.parameters()),
-            "policy_hash": fingerprint(prepared.network),
+            "policy_hash": fingerprint(prepared.policy, prepared.spec, prepared.network),
         },
         **here(command=command),
     }
-    config.write_text(out / "run.json", json.dumps(manifest, indent=2) + "\n")
+    files.write_text(out / "run.json", json.dumps(manifest, indent=2) + "\n")
     sys.stdout.write(f"{out}: {result.status} after {result.step} steps, loss {result.loss:.4f}\n")
-    sys.stdout.write(f"next: kinema eval {out} --suite metaworld --tasks demo --episodes 10\n")
+    sys.stdout.write(f"next: kinema eval {out}\n")
     return 0
 
 
 def _prepared(recipe: Any, data: Path) -> tuple[Any, Any]:
-    """Return the dataset and the recipe prepared on it; the first time this decodes the videos that the policy reads."""
+    """Return the dataset and the recipe prepared on it; the first time this decodes the videos that it reads."""
     from kinema.cli.progress import progress
     from kinema.data.lerobot.reader import open_dataset
     from kinema.recipes.base import prepare
@@ -137,21 +152,30 @@ def _dry_run(recipe: Any, data: Path, out: Path | None, device: str) -> int:
     dataset, prepared = _prepared(recipe, data)
     batch = next(prepared.batches(0))
     facts = dry_run(prepared.network, batch, recipe.train, device=device)
-    place = out if out is not None and out.exists() else Path.cwd()
+    wanted = Path.cwd() if out is None else out.absolute()
+    place = next(path for path in (wanted, *wanted.parents) if path.is_dir())
     free = shutil.disk_usage(place).free
-    needed = 12 * facts.parameters * (recipe.train.keep_checkpoints + 1) + 4 * facts.parameters
+    # A checkpoint holds weights, their average and two moments in float32; one more exists while it is written.
+    needed = 16 * facts.parameters * (recipe.train.keep_checkpoints + 1) + 4 * facts.parameters
+    available = free_memory()
     lines = [
         f"data: {len(dataset.episodes)} episodes, {len(dataset)} frames, hash {dataset.content_hash[:12]}",
-        f"reads: {', '.join(prepared.policy.reads)}; predicts {prepared.policy.pred_horizon} x {prepared.spec.action.width}",
+        f"reads: {', '.join(prepared.policy.reads)}; "
+        f"predicts {prepared.policy.pred_horizon} x {prepared.spec.action.width}",
         f"parameters: {facts.parameters:,} ({facts.trainable_parameters:,} trained)",
-        f"one step: loss {facts.loss:.4f}, {facts.step_s:.2f} s in {facts.precision}; all {recipe.train.steps} steps about "
-        f"{facts.step_s * recipe.train.steps / 60:.0f} min",
-        f"memory: about {facts.memory_bytes / 2**20:.0f} MiB for the step",
+        f"one step: loss {facts.loss:.4f}, {facts.step_s:.2f} s in {facts.precision}; "
+        f"all {recipe.train.steps} steps about {facts.step_s * recipe.train.steps / 60:.0f} min",
+        f"memory: about {facts.memory_bytes / 2**20:.0f} MiB for the step, {available / 2**20:.0f} MiB available",
         f"disk: {needed / 2**20:.0f} MiB needed, {free / 2**30:.1f} GiB free at {place}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     if facts.without_gradient:
         raise KinemaError(f"these parameters get no gradient: {', '.join(facts.without_gradient[:5])}")
+    if facts.memory_bytes > available and device == "cpu":
+        raise UnavailableError(
+            f"a step needs about {facts.memory_bytes / 2**20:.0f} MiB, {available / 2**20:.0f} MiB are available\n"
+            "fix: a smaller --train.batch-size"
+        )
     if needed > free:
         raise UnavailableError(f"{place} has {free / 2**20:.0f} MiB free, the run needs {needed / 2**20:.0f} MiB")
     return 0

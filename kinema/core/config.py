@@ -12,15 +12,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from kinema.core.errors import KinemaError, nearest
+from kinema.core.files import write_text
 
 TRUSTED = ("kinema",)
 _DTYPES = ("float32", "float64", "int64", "bool")
-_PLAIN = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
 
 
 def to_data(value: Any) -> Any:
@@ -61,32 +62,57 @@ def from_data(data: Any, *, trusted: tuple[str, ...] = TRUSTED) -> Any:
     kind = _trusted_class(data["type"], trusted)
     given = {key: from_data(item, trusted=trusted) for key, item in data.items() if key != "type"}
     known = {f.name: f for f in fields(kind)}
+    hints = get_type_hints(kind)
     for name in given:
         if name not in known:
             raise KinemaError(f"{data['type']}: unknown field {name!r}{nearest(name, known)}")
-        _check_plain(f"{data['type']}: field {name!r}", given[name], str(known[name].type))
+        if not _fits(given[name], hints[name]):
+            raise KinemaError(f"{data['type']}: field {name!r} is {given[name]!r:.80}, expected {known[name].type}")
     for name, f in known.items():
         if name not in given and f.default is MISSING and f.default_factory is MISSING:
             raise KinemaError(f"{data['type']}: field {name!r} is missing")
-    return kind(**given)
+    try:
+        return kind(**given)
+    except (TypeError, AttributeError) as error:
+        raise KinemaError(f"{data['type']}: cannot be made of these values: {error}") from error
 
 
-def _check_plain(where: str, value: Any, annotation: str) -> None:
-    """Refuse a value of the wrong plain type; other annotations are left to the class."""
-    allowed = _PLAIN.get(annotation)
-    if allowed and (not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed)):
-        raise KinemaError(f"{where} is {value!r:.80}, expected {annotation}")
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether `value` is of the annotated type; whole numbers are floats too, truth values are no numbers."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return value in parts
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        parts = parts[:1] * len(value) if parts[1:] == (Ellipsis,) else parts
+        return len(value) == len(parts) and all(_fits(item, part) for item, part in zip(value, parts, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(_fits(item, parts[1]) for item in value.values())
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, (int, float))
+    return not isinstance(hint, type) or isinstance(value, hint)
 
 
 def _array(data: Mapping[str, Any]) -> np.ndarray:
     if set(data) != {"array", "dtype"} or data["dtype"] not in _DTYPES:
         raise KinemaError(f"not an array entry: {sorted(data)} {data.get('dtype')!r}")
-    return np.asarray(data["array"], dtype=data["dtype"])
+    try:
+        return np.asarray(data["array"], dtype=data["dtype"])
+    except (TypeError, ValueError) as error:
+        raise KinemaError(f"not an array of {data['dtype']}: {error}") from error
 
 
 def _trusted_class(path: Any, trusted: tuple[str, ...]) -> type:
     module_name, _, name = str(path).partition(":")
-    if module_name.split(".")[0] not in trusted or not name.isidentifier():
+    parts = module_name.split(".")
+    if parts[0] not in trusted or not name.isidentifier() or "__main__" in parts or parts[:2] == ["kinema", "cli"]:
         raise KinemaError(f"refusing to load {path!r}: only classes of {', '.join(trusted)} are trusted here")
     try:
         kind = vars(importlib.import_module(module_name)).get(name)
@@ -108,24 +134,3 @@ def load(path: Path, *, trusted: tuple[str, ...] = TRUSTED) -> Any:
         return from_data(json.loads(path.read_text("utf-8")), trusted=trusted)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise KinemaError(f"cannot read {path}: {error}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically: a temporary file beside it, flushed to disk, then renamed."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically: a temporary file beside it, flushed to disk, then renamed."""
-    import os
-
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise KinemaError(f"cannot write {path}: {error.strerror or error}") from error

@@ -26,6 +26,10 @@ class Camera:
     height: int
     width: int
 
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise SpecMismatch(f"camera {self.name!r}: {self.height}x{self.width} px; expected at least 1x1")
+
     @property
     def key(self) -> str:
         """The observation's key for this camera."""
@@ -59,6 +63,11 @@ class ObservationSpec:
     cameras: tuple[Camera, ...] = ()
     vectors: tuple[Vector, ...] = ()
     instruction: bool = False
+
+    def __post_init__(self) -> None:
+        for key in self.keys:
+            if self.keys.count(key) > 1:
+                raise SpecMismatch(f"observation {key!r} is there twice; names must differ")
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -111,6 +120,9 @@ class ActionSpec:
         for name in ("units", "low", "high"):
             if len(getattr(self, name)) != width:
                 raise SpecMismatch(f"action spec: {width} components but {len(getattr(self, name))} entries in {name}")
+        for name, low, high in zip(self.components, self.low, self.high, strict=True):
+            if not low < high:
+                raise SpecMismatch(f"action {name!r}: low {low} is not below high {high}")
 
     @property
     def width(self) -> int:

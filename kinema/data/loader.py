@@ -76,7 +76,7 @@ class Loader:
         while not stop.is_set():
             try:
                 item: tuple[dict[str, Any] | None, BaseException | None] = (self.batch(step), None)
-            except Exception as error:  # handed to the consumer, whatever it is
+            except Exception as error:  # noqa: BLE001 - handed to the consumer, whatever it is
                 item = (None, error)
             while not stop.is_set():
                 try:
@@ -97,9 +97,10 @@ class Loader:
 
 
 def split_episodes(dataset: Dataset, held_out_fraction: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (training, held-out) episode indices, sorted; each task (named by the origin, else by the instruction) is split alone.
+    """Return (training, held-out) episode indices, sorted; each task is split alone.
 
-    A task with five or more episodes gives at least one and never all; held_out_fraction 0 holds out nothing.
+    A task is what the origin calls so, else the instruction. One with five or more episodes gives at least one and
+    never all; held_out_fraction 0 holds out nothing.
     """
     if not 0 <= held_out_fraction < 1:
         raise KinemaError(f"held_out_fraction {held_out_fraction}: expected 0 <= fraction < 1")

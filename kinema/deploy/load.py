@@ -23,7 +23,7 @@ class StoredPolicy:
     policy: PolicyConfig
 
 
-def load_stored(run: Path) -> StoredPolicy:
+def load_stored(run: Path, *, trusted: tuple[str, ...] = config.TRUSTED) -> StoredPolicy:
     """Return what `run/policy.json` describes; a missing, foreign or malformed file is a CheckpointError."""
     path = run / POLICY_FILE
     if not path.is_file():
@@ -31,7 +31,7 @@ def load_stored(run: Path) -> StoredPolicy:
             f"{run} is no run directory: it has no {POLICY_FILE}\nfix: give the directory that `kinema train` wrote"
         )
     try:
-        stored = config.load(path)
+        stored = config.load(path, trusted=trusted)
     except (KinemaError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
     if not isinstance(stored, StoredPolicy):
@@ -39,9 +39,9 @@ def load_stored(run: Path) -> StoredPolicy:
     return stored
 
 
-def load_policy(run: Path, *, device: str = "cpu") -> ComposedPolicy:
+def load_policy(run: Path, *, device: str = "cpu", trusted: tuple[str, ...] = config.TRUSTED) -> ComposedPolicy:
     """Return the trained policy of `run`, ready to act; every weight must match, none may be left over."""
-    stored = load_stored(run)
+    stored = load_stored(run, trusted=trusted)
     weights = run / WEIGHTS_FILE
     if not weights.is_file():
         raise CheckpointError(

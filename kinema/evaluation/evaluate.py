@@ -113,7 +113,10 @@ def _resume(fresh: Evaluation, arms: Sequence[Arm], directory: Path) -> tuple[Ev
     stored = load_evaluation(directory)
     problem = _contradiction(stored, fresh, arms)
     if problem:
-        raise KinemaError(f"{directory} holds another evaluation ({problem}); choose a new directory")
+        raise KinemaError(
+            f"{directory} holds another evaluation ({problem}); choose a new directory\n"
+            f"fix: rename or delete {directory}, then evaluate again"
+        )
     kept = load_actions(directory)
     keys = [action_key(arm.name, index) for arm in stored.arms for index in range(len(arm.outcomes))]
     missing = [key for key in keys if key not in kept]

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from kinema.core.errors import KinemaError, unknown
+from kinema.core.manifest import cores, now, versions
 from kinema.evaluation.compare import Comparison, holm, paired
 from kinema.evaluation.intervals import MeanRate, Rate
 from kinema.evaluation.rollout import Trial
-
-_PACKAGES = ("kinema", "numpy", "scipy", "torch", "transformers", "mujoco", "metaworld", "gymnasium")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +27,14 @@ class Manifest:
     @classmethod
     def here(cls, *, command: str, seeds: Sequence[int], data_hash: str | None, policy_hash: str | None) -> Manifest:
         """Return the manifest of an evaluation on this machine, now: versions, usable cores and the UTC date."""
-        affinity = getattr(os, "sched_getaffinity", None)
-        versions = {"python": platform.python_version()}
-        for package in _PACKAGES:
-            try:
-                versions[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                continue
         return cls(
             command=command,
             seeds=tuple(int(seed) for seed in seeds),
             data_hash=data_hash,
             policy_hash=policy_hash,
-            versions=versions,
-            cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
-            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions=versions(),
+            cores=cores(),
+            date=now(),
         )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from kinema.core.config import write_bytes, write_text
 from kinema.core.episode import Start
 from kinema.core.errors import KinemaError
+from kinema.core.files import write_bytes, write_text
 from kinema.evaluation.compare import Comparison
 from kinema.evaluation.intervals import CONFIDENCE, rate_entry
 from kinema.evaluation.results import ArmResult, Evaluation, Latency, Manifest, Outcome

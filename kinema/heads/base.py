@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from kinema.nets.base import Context, Rng
@@ -13,7 +14,7 @@ class Head(nn.Module, ABC):
     """Turns a context into chunks of `pred_horizon` actions."""
 
     @abstractmethod
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
         """Return the loss of each step (B, H) for `action` (B, H, A).
 
         Steps where `mask` (B, H) is False are padding: they carry 0, and what they hold changes nothing.

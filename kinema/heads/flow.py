@@ -59,7 +59,7 @@ class FlowHead(Head):
             hidden = block(hidden, nn.functional.silu(condition))
         return self.leave(hidden).float().view(-1, *self.shape)
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
         """Return the squared velocity error averaged over action components and draws, per step."""
         draws = self.config.draws
         readout = context.readout["action"][:, 0].repeat_interleave(draws, dim=0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from kinema.heads.base import Head, HeadConfig
@@ -34,7 +35,7 @@ class MseHead(Head):
         self.blocks = nn.ModuleList([ResidualBlock(width) for _ in range(config.blocks)])
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, pred_horizon * action_width))
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
         """Return the squared error averaged over action components, per step."""
         return (self._predict(context) - action).square().mean(-1) * mask
 

@@ -44,6 +44,10 @@ class EncoderConfig(ABC):
 
     condition: str | None
 
+    def pinned(self) -> EncoderConfig:
+        """Return this configuration with everything it takes from outside fixed by digest; most take nothing."""
+        return self
+
     @property
     @abstractmethod
     def reads(self) -> tuple[str, ...]:

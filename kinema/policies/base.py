@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kinema.core.config import to_data
 from kinema.core.errors import KinemaError, SpecMismatch, nearest
 from kinema.core.policy import Chunk, Observation, Policy
 from kinema.core.rng import seed_of
@@ -61,8 +63,12 @@ class PolicyConfig:
         return replace(spec, observation=spec.observation.select(self.reads))
 
     def fit(self, statistics: Statistics) -> PolicyConfig:
-        """Return the configuration with the transforms' statistics filled in."""
-        return replace(self, transforms=tuple(transform.fit(statistics) for transform in self.transforms))
+        """Return the configuration with the transforms' statistics filled in and outside weights pinned."""
+        return replace(
+            self,
+            transforms=tuple(transform.fit(statistics) for transform in self.transforms),
+            encoders={name: encoder.pinned() for name, encoder in self.encoders.items()},
+        )
 
 
 class Network(nn.Module):
@@ -145,9 +151,9 @@ def to_tensor(value: Any, device: torch.device) -> Any:
     return torch.from_numpy(np.ascontiguousarray(value)).to(device) if isinstance(value, np.ndarray) else value
 
 
-def fingerprint(network: nn.Module) -> str:
-    """Return the sha256 of all weights with their names: the identity of a trained policy."""
-    digest = hashlib.sha256()
+def fingerprint(config: PolicyConfig, spec: RobotSpec, network: nn.Module) -> str:
+    """Return the sha256 of configuration, statistics, interface and all weights: the identity of a trained policy."""
+    digest = hashlib.sha256(json.dumps(to_data((config, spec)), sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -12,7 +12,7 @@ def metaworld_mt10() -> Recipe:
     """Return the run of `benchmarks/metaworld_mt10.py`."""
     return Recipe(
         policy=film_flow(cameras=("corner_table", "corner2_table", "gripperPOV"), pred_horizon=16, exec_horizon=8),
-        data=DataConfig(random_shift=2),
+        data=DataConfig(random_shift=2, paraphrase=False),
         train=TrainConfig(
             steps=8000,
             batch_size=64,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -15,15 +14,17 @@ from kinema.core.episode import Episode, Start
 from kinema.core.rng import generator
 from kinema.sim.rendering import choose_backend
 from kinema.sim.suites.base import SimEnvironment, Suite
+from kinema.sim.workers import become_worker
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
     """What to record: tasks, episodes kept per task, seed and how the expert is disturbed.
 
-    `noise` is the standard deviation, in action units, of Gaussian noise added to what is *executed* in a fraction
-    `noisy_fraction` of the steps, in bursts of `noise_steps`; the label stays the clean expert action, so that the
-    data shows how to recover (Laskey et al. 2017, DART). Each episode goes on for `after_success` steps.
+    `noise` is the standard deviation, in action units, of Gaussian noise added to what is *executed* in bursts of
+    `noise_steps`, which begin so often that they take up to `noisy_fraction` of the steps; the label stays the clean
+    expert action, so that the data shows how to recover (Laskey et al. 2017, DART). Each episode goes on for
+    `after_success` steps.
     """
 
     tasks: tuple[str, ...]
@@ -95,7 +96,7 @@ class _Worker:
 
 
 def _prepare(suite: Suite) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the main process, which ends the workers
+    become_worker()
     _Worker.environment = suite.make()
 
 

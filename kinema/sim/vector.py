@@ -6,11 +6,9 @@ one call runs the whole chunk in the worker and renders once.
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from typing import Any
 
 import gymnasium
@@ -21,6 +19,7 @@ from kinema.core.episode import Start
 from kinema.core.errors import KinemaError
 from kinema.sim.rendering import choose_backend
 from kinema.sim.suites.base import Suite
+from kinema.sim.workers import become_worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +101,7 @@ class _Factory:
     obs_horizon: int
 
     def __call__(self) -> ChunkEnvironment:
-        if parent_process() is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the main process, which ends the workers
+        become_worker()
         return ChunkEnvironment(self.suite, self.obs_horizon)
 
 

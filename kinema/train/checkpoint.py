@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from kinema.core.errors import CheckpointError, UnavailableError
-from kinema.train.weights import load_into, load_weights, reason, save_weights, sync_directory, write_tensors
+from kinema.core.files import sync_directory
+from kinema.train.weights import load_into, load_weights, reason, save_weights, write_tensors
 
 __all__ = ["complete", "latest", "load_weights", "read_state", "restore", "save", "save_weights"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from kinema.core.config import write_text
 from kinema.core.errors import CheckpointError, UnavailableError
+from kinema.core.files import write_text
 
 PLAIN_EVERY_S = 10.0
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kinema.core.errors import CheckpointError, UnavailableError, nearest
+from kinema.core.files import sync_directory
 from kinema.nets.ema import named_weights
 
 _SHOWN = 7
@@ -93,16 +94,6 @@ def _plain(tensor: Tensor) -> Tensor:
     # Views into one storage (flattened recurrent weights, expanded buffers) would be refused by the format.
     whole = plain.untyped_storage().nbytes() == plain.numel() * plain.element_size()
     return plain if whole else plain.clone()
-
-
-def sync_directory(path: Path) -> None:
-    """Flush the entries of a directory to disk, where the system knows how."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def reason(error: Exception) -> str:

@@ -55,7 +55,8 @@ class Normalise(Transform):
             if key not in sample:
                 raise KinemaError(f"normalise: {key!r} is missing from the sample, which has: {', '.join(sample)}")
             centre, scale = self._affine(key, np.shape(sample[key])[-1])
-            scaled[key] = ((np.asarray(sample[key]) - centre) / scale).astype(np.float32)
+            divisor = np.where(scale == 0.0, 1.0, scale)
+            scaled[key] = ((np.asarray(sample[key]) - centre) / divisor).astype(np.float32)
         return scaled, None
 
     def inverse(self, action: np.ndarray, memo: Any) -> np.ndarray:
@@ -66,6 +67,7 @@ class Normalise(Transform):
         return (action.astype(np.float64) * scale + centre).astype(np.float32)
 
     def _affine(self, key: str, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return centre and scale (width,); the scale of a component that never changes is 0."""
         if self.statistics is None:
             raise KinemaError(f"normalise: no statistics for {key!r}; fit the transform on training data first")
         first, second = (self.statistics[key][name] for name in MODES[self.modes[key]])
@@ -73,8 +75,8 @@ class Normalise(Transform):
             raise KinemaError(
                 f"normalise: statistics of {key!r} are for {first.shape[0]} components, the value has {width}"
             )
+        smallest = _SMALLEST * np.maximum(1.0, np.abs(first))
         if self.modes[key] == "mean_std":
-            return first, np.where(second < _SMALLEST, 1.0, second)
-        span = second - first
-        constant = span < _SMALLEST
-        return np.where(constant, first, first + span / 2), np.where(constant, 1.0, span / 2)
+            return first, np.where(second < smallest, 0.0, second)
+        half = (second - first) / 2
+        return first + half, np.where(2 * half < smallest, 0.0, half)

@@ -70,7 +70,7 @@ def test_json_round_trip(
     assert isinstance(restored, PolicyConfig) and to_data(restored) == to_data(config)
     assert list(restored.encoders) == list(config.encoders)
     first, second = (built(lambda c=c: Network(c, c.needs(robot))) for c in (config, restored))
-    assert fingerprint(first) == fingerprint(second)
+    assert fingerprint(config, robot, first) == fingerprint(restored, robot, second)
 
 
 @pytest.mark.parametrize("name", NAMES)

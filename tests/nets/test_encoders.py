@@ -85,3 +85,10 @@ def test_words_average_their_buckets_whatever_else_is_in_the_batch() -> None:
         by_hand = encoder.project(table[word_buckets(text, 64)].mean(0))
         assert torch.allclose(together[index, 0], by_hand, atol=1e-6)
     assert np.isfinite(together.detach().numpy()).all()
+
+
+def test_autocast_does_not_round_keypoint_coordinates() -> None:
+    heatmaps, values = torch.randn(4, 8, 24, 24), torch.randn(4, 8, 24, 24)
+    exact = spatial_softmax(heatmaps, values)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(spatial_softmax(heatmaps, values), exact)

@@ -179,9 +179,15 @@ def test_loss_carries_the_mask() -> None:
     assert loss.shape == (2, 4) and torch.equal(loss != 0, mask)
 
 
-def test_fingerprints_tell_weights_apart() -> None:
-    first, second = policy_of().network, policy_of().network
-    assert fingerprint(first) == fingerprint(second) and len(fingerprint(first)) == 64
+def test_fingerprints_tell_weights_and_configurations_apart() -> None:
+    first, second = policy_of(), policy_of()
+
+    def identity(policy: ComposedPolicy) -> str:
+        return fingerprint(policy.config, policy.spec, policy.network)
+
+    assert identity(first) == identity(second) and len(identity(first)) == 64
+    other = replace(first.config, exec_horizon=1)
+    assert fingerprint(other, first.spec, first.network) != identity(first)
     with torch.no_grad():
-        next(second.parameters()).flatten()[0] += 1e-6
-    assert fingerprint(first) != fingerprint(second)
+        next(second.network.parameters()).flatten()[0] += 1e-6
+    assert identity(first) != identity(second)

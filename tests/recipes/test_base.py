@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from kinema.core.episode import Episode
-from kinema.core.errors import KinemaError, SpecMismatch
+from kinema.core.errors import DataError, KinemaError, SpecMismatch
 from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
 from kinema.data.lerobot.reader import Dataset, open_dataset
 from kinema.data.lerobot.writer import DatasetWriter
 from kinema.heads.mse import Mse
 from kinema.nets.encoders.film_cnn import FilmCnn
 from kinema.nets.encoders.proprioception import Proprioception
+from kinema.nets.encoders.words import Words
 from kinema.nets.trunks.fusion import Fusion
 from kinema.policies.base import PolicyConfig, fingerprint
-from kinema.recipes.base import DataConfig, Recipe, prepare
+from kinema.recipes.base import DataConfig, Prepared, Recipe, paraphrases, prepare
 from kinema.train.config import TrainConfig
 from kinema.transforms.normalise import Normalise
 
@@ -101,12 +104,16 @@ def test_batches_are_transformed_and_held_out_ones_are_not_shifted(dataset: Data
     assert not all(image[0].tobytes() in stored for image in batch["image.front"])
 
 
+def identity(prepared: Prepared) -> str:
+    return fingerprint(prepared.policy, prepared.spec, prepared.network)
+
+
 def test_weights_and_batches_follow_the_seed_alone(dataset: Dataset) -> None:
     first = prepare(RECIPE, dataset)
     torch.manual_seed(99)
     again = prepare(RECIPE, dataset)
     other = prepare(replace(RECIPE, train=replace(RECIPE.train, seed=1)), dataset)
-    assert fingerprint(first.network) == fingerprint(again.network) != fingerprint(other.network)
+    assert identity(first) == identity(again) != identity(other)
     for key, value in next(first.batches(3)).items():
         assert np.array_equal(value, next(again.batches(3))[key])
     whole = first.batches(0)
@@ -130,3 +137,50 @@ def test_misfits_and_wrong_options_are_named(dataset: Dataset) -> None:
     for options in ({"held_out_fraction": 1.0}, {"held_out_fraction": -0.1}, {"random_shift": -1}):
         with pytest.raises(KinemaError, match="out of range"):
             DataConfig(**options)
+
+
+def wordy(root: Path, **changes: Any) -> Dataset:
+    """Two tasks with two wordings each, and one wording that both use."""
+    writer = DatasetWriter(root, ROBOT)
+    told = [("a", "open"), ("a", "pull"), ("a", "go"), ("b", "shut"), ("b", "push"), ("b", "go")]
+    for index, (task, text) in enumerate(told):
+        frames = {
+            "image.front": np.zeros((3, 16, 16, 3), np.uint8),
+            "vector.proprioception": np.full((3, 1), float(index), np.float32),
+            "action": np.full((3, 1), float(index), np.float32),
+        }
+        writer.append(
+            Episode(
+                instruction=text,
+                frames=frames,
+                success=changes.get("success", True),
+                origin={"task": task, "episode": index},
+            )
+        )
+    return open_dataset(root)
+
+
+def test_a_sample_is_told_any_wording_of_its_own_task(tmp_path: Path) -> None:
+    dataset = wordy(tmp_path / "data")
+    assert paraphrases(dataset, range(6)) == {
+        "open": ("go", "open", "pull"),
+        "pull": ("go", "open", "pull"),
+        "shut": ("go", "push", "shut"),
+        "push": ("go", "push", "shut"),
+        "go": ("go",),
+    }
+    encoders = {"words": Words(), **RECIPE.policy.encoders}
+    recipe = replace(RECIPE, policy=replace(RECIPE.policy, encoders=encoders), data=DataConfig(held_out_fraction=0.0))
+    batches = prepare(recipe, dataset).batches(0)
+    heard = {text for _ in range(40) for text in next(batches)["instruction"]}
+    assert heard == {"open", "pull", "go", "shut", "push"}
+    own = prepare(replace(recipe, data=replace(recipe.data, paraphrase=False)), dataset).batches(0)
+    statistics = prepare(recipe, dataset).policy.transforms[0].statistics["action"]
+    for batch in (next(own) for _ in range(10)):
+        episode = np.round(batch["action"][:, 0, 0] * statistics["std"] + statistics["mean"]).astype(int)
+        assert batch["instruction"] == [dataset.episodes[index].instruction for index in episode]
+
+
+def test_failed_demonstrations_are_not_imitated(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="6 of 6 episodes are marked as failures"):
+        prepare(RECIPE, wordy(tmp_path / "data", success=False))

@@ -44,6 +44,13 @@ def test_constants_come_back_as_they_were_and_moving_ones_do_not() -> None:
     assert restored[0, 0].tolist() == [1.0, 5.0, -2.0], "zero is the middle of the range, and the constant"
 
 
+@pytest.mark.parametrize("mode", ["min_max", "mean_std"])
+def test_a_sampled_action_cannot_move_a_component_that_never_moved(mode: str) -> None:
+    transform = Normalise(modes={"action": mode}).fit(STATISTICS)
+    noise = np.full((1, 1, 3), 0.3, np.float32)
+    assert transform.inverse(noise, None)[0, 0, 1] == 5.0
+
+
 def test_other_keys_stay_and_actions_in_other_units_too() -> None:
     vector = {"vector.v": {"mean": np.array([1.0]), "std": np.array([4.0])}}
     transform = Normalise(modes={"vector.v": "mean_std"}).fit(vector)

@@ -6,14 +6,15 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kinema.core.config import write_text
 from kinema.core.errors import DataError, KinemaError, UnavailableError
+from kinema.core.files import write_text
 from kinema.core.spec import Camera
 from kinema.data.video import decode
 
@@ -114,7 +115,10 @@ def _decode_all(
 
 
 def _drop_others(folder: Path) -> None:
-    if folder.parent.is_dir():
-        for other in folder.parent.iterdir():
-            if other.is_dir() and other != folder and len(other.name) == len(folder.name):
-                shutil.rmtree(other, ignore_errors=True)
+    """Delete caches of other contents; a folder that holds anything but decoded frames is not ours and stays."""
+    if not folder.parent.is_dir():
+        return
+    for other in folder.parent.iterdir():
+        ours = re.fullmatch(r"[0-9a-f]{16}", other.name) and other.is_dir() and other != folder
+        if ours and all(re.fullmatch(r"\.?image\..*\.(u8|tmp)", path.name) for path in other.iterdir()):
+            shutil.rmtree(other, ignore_errors=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kinema.core.errors import DataError, KinemaError, UnavailableError
+from kinema.core.errors import DataError, UnavailableError
+from kinema.core.files import sync_directory
 
 STAGING, QUARANTINE, LOCK = ".staging", ".quarantine", ".lock"
 
@@ -22,10 +23,6 @@ def reported(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UnavailableError(f"cannot write {error.filename or root}: {error.strerror or error}") from error
-    except KinemaError as error:
-        if isinstance(error.__cause__, OSError) and not isinstance(error, DataError):
-            raise UnavailableError(str(error)) from error.__cause__
-        raise
 
 
 @contextlib.contextmanager
@@ -69,17 +66,11 @@ def sync_file(path: Path) -> None:
 
 def sync_directories(root: Path, paths: Sequence[Path]) -> None:
     """Flush the directories that hold `paths`, up to and with `root`, so that their names survive a power cut."""
-    if os.name != "posix":
-        return
     folders = {root}
     for path in paths:
         folders.update(parent for parent in path.parents if root in parent.parents)
     for folder in sorted(folders):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(folder)
 
 
 def move(source: Path, target: Path) -> None:

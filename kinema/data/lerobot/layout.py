@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kinema.core.config import from_data, to_data, write_text
+from kinema.core.config import from_data, to_data
 from kinema.core.errors import DataError, KinemaError, SpecMismatch
+from kinema.core.files import write_text
 from kinema.core.spec import ACTION, RobotSpec
 from kinema.data.video import VideoCodec
 

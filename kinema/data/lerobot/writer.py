@@ -61,6 +61,8 @@ class DatasetWriter:
         self.root, self.spec = Path(root), spec
         self._episodes, self._frames, self._unfinished = 0, 0, False
         self.fps = layout.frames_per_second(spec)
+        # Noted with the first episode: opening a dataset must not change what it is.
+        self._provenance: Mapping[str, Any] | None = provenance or {}
         # Names that the format cannot hold are told before anything is made.
         layout.features(spec, codec or VideoCodec())
         with reported(self.root):
@@ -90,6 +92,9 @@ class DatasetWriter:
             if self._unfinished:
                 self._load()
             self._unfinished = True
+            if self._provenance is not None:
+                _note_provenance(self.root, self._episodes, self._provenance)
+                self._provenance = None
             self._commit(episode)
             self._unfinished = False
         return self._episodes - 1
@@ -171,18 +176,24 @@ def _open_kinema(root: Path, spec: RobotSpec, codec: VideoCodec | None, provenan
         layout.write_json(root / layout.INFO, layout.info(spec, codec, episodes=0, frames=0, tasks=0))
         sync_directories(root, [root / layout.INFO])
         return codec
-    episodes = layout.read_info(root)["total_episodes"]
     stored = layout.read_kinema(root)
     check_compatible(stored["spec"], spec, have_name=f"the dataset {root}", want_name="what is being recorded")
     check_compatible(spec, stored["spec"], have_name="what is being recorded", want_name=f"the dataset {root}")
     if codec is not None and codec != stored["codec"]:
         raise SpecMismatch(f"the dataset {root} is compressed with {stored['codec']}, not {codec}")
+    own: VideoCodec = stored["codec"]
+    return own
+
+
+def _note_provenance(root: Path, episodes: int, provenance: Mapping[str, Any]) -> None:
+    """Add an entry for the episodes from here on when they come from elsewhere than those before."""
+    stored = layout.read_kinema(root)
     entries = [dict(entry) for entry in stored["provenance"]]
     last = {name: value for name, value in entries[-1].items() if name != "from_episode"} if entries else None
     if to_data(provenance) != last:
-        layout.write_kinema(root, stored["spec"], stored["codec"], [*entries, {"from_episode": episodes, **provenance}])
-    own: VideoCodec = stored["codec"]
-    return own
+        entry = {"from_episode": episodes, **provenance}
+        kept = [known for known in entries if known["from_episode"] < episodes]
+        layout.write_kinema(root, stored["spec"], stored["codec"], [*kept, entry])
 
 
 def _uncommitted(root: Path, episodes: int) -> list[Path]:

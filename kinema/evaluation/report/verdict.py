@@ -40,7 +40,8 @@ def verdict(evaluation: Evaluation) -> str:
         return f"{did}; no blind control was run, so nothing here shows that it uses what it observes."
     if unseparated:
         controls = f"the blind control{'s' * (len(unseparated) > 1)} {' and '.join(unseparated)}"
-        return f"{did}, but it is not shown to do better than {controls}: this success is no evidence of seeing."
+        needless = "what they take away" if len(unseparated) > 1 else "what that takes away"
+        return f"{did}, but it is not shown to do better than {controls}: nothing here shows that it uses {needless}."
     every = {1: "its blind control does", 2: "both blind controls do"}.get(len(blind), "all blind controls do")
     return f"{did}, and {every} clearly worse: its success depends on what they take away."
 

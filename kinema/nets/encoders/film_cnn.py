@@ -105,4 +105,5 @@ def spatial_softmax(heatmaps: Tensor, values: Tensor) -> Tensor:
     x = torch.linspace(-1.0, 1.0, width, device=weights.device).repeat(height)
     y = torch.linspace(-1.0, 1.0, height, device=weights.device).repeat_interleave(width)
     expected_value = (weights * values.float().flatten(2)).sum(-1)
-    return torch.cat([weights @ x, weights @ y, expected_value], dim=-1)
+    # Sums, not matrix products: autocast would round the coordinates to bf16, a fifth of a pixel.
+    return torch.cat([(weights * x).sum(-1), (weights * y).sum(-1), expected_value], dim=-1)

@@ -7,7 +7,7 @@ trained with the policy. Embeddings are computed once a text and kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,10 @@ class Sentence(EncoderConfig):
     sha256: str | None = None
     condition: str | None = None
     hidden: int = 256
+
+    def pinned(self) -> Sentence:
+        """Return the configuration with the digest of the weights that are installed now."""
+        return replace(self, sha256=sentence_model(self.model, self.sha256).sha256)
 
     @property
     def reads(self) -> tuple[str, ...]:

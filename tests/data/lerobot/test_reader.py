@@ -169,3 +169,11 @@ def test_damaged_videos(copy: Path, make_episode: Make) -> None:
     path.unlink()
     with pytest.raises(DataError, match=r"file-002\.mp4"):
         open_dataset(copy).images("front")
+
+
+def test_a_shared_cache_keeps_what_is_not_decoded_frames(copy: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "scratch" / "0123456789abcdef"
+    theirs.mkdir(parents=True)
+    (theirs / "thesis.txt").write_text("mine")
+    open_dataset(copy, cache=tmp_path / "scratch").images("front")
+    assert (theirs / "thesis.txt").read_text() == "mine"

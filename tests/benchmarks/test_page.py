@@ -1,0 +1,74 @@
+"""docs/benchmarks.md is what the generator makes of docs/results, and shows every part that was measured."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import benchmarks_page
+import results
+import speed
+
+
+def test_the_page_says_what_the_files_say() -> None:
+    expected = benchmarks_page.page(results.read_all())
+    assert benchmarks_page.PAGE.read_text("utf-8") == expected, "run `make benchmarks-page`"
+
+
+def test_without_results_everything_is_not_measured_yet() -> None:
+    text = benchmarks_page.page({})
+    assert text.count("Everything in this section is not measured yet.") == 2
+    assert "make bench-mt10" in text
+    assert "|" not in text
+
+
+def several(*values: float, unit: str = "frames/s") -> dict:
+    return results.repeated(values, unit)
+
+
+def made_up() -> dict:
+    """Return the parts of a machine without OSMesa, on which one recipe was not measured."""
+    peak = {"process": results.once(512.0, "MiB"), "largest child": results.once(90.5, "MiB")}
+    two = several(10.0, 20.0)
+    sizes = {"64": {"fast": several(900.0, 1000.0), "full": two, "ratio": several(45.0, 50.0)}, "memory": peak}
+    return {
+        "rendering/egl": {"backend": "egl", **sizes},
+        "rendering/osmesa": results.unavailable("no library"),
+        "recording": {"task": "t", "cameras": 3, "size": 96, "workers": 2, "steps": two, "frames": two, "memory": peak},
+        "training/demo": {"recipe": "r", "batch_size": 64, "auto": "bf16", "fp32": two, "bf16": two, "ratio": two},
+        "allocator/demo": {"recipe": "r", "kept": two, "returned": two, "ratio": two},
+        "loading/demo": {"recipe": "r", "batch_size": 64, "batches": two},
+        "inference/demo": {
+            "recipe": "r",
+            "exec_horizon": 8,
+            "batch-1": results.repeated([4.0, 6.0], "ms", p50=5.0, p95=5.9, p99=5.98),
+        },
+        "start-up": {"import kinema": several(20.0, 22.0, 30.0, unit="ms"), "measured": "2030-01-01"},
+    }
+
+
+def test_every_measured_part_is_shown(tmp_path: Path) -> None:
+    figures = speed.figures_of(made_up())
+    path = results.write("speed", figures, command="c", seeds=[0], notes=["a note"], directory=tmp_path, missing=[])
+    text = benchmarks_page.page({"speed": results.read(path)})
+    assert "| egl | 64 px | 950 [900, 1000] (n = 2) | 15 [10, 20] (n = 2) | 47.5 [45, 50] (n = 2) |" in text
+    assert "`osmesa` is not available on this machine: no library." in text
+    assert "| t | 3 | 96 px | 2 | 15 [10, 20] (n = 2) | 15 [10, 20] (n = 2) |" in text
+    assert "| `r` | 1 | 8 | 5 | 5.9 | 5.98 | 6 | 2 |" in text
+    assert "| `import kinema` | 20 | 22 | 3 |" in text
+    assert "| recording | 512 | 90.5 |" in text
+    missing = "training/mt10, loading/mt10, inference/mt10, allocator/mt10"
+    assert f"These parts are not measured yet: {missing}." in text
+    assert "- a note" in text
+
+
+def test_tables_are_well_formed() -> None:
+    text = benchmarks_page.page(results.read_all())
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+def test_numbers_have_three_digits_and_small_p_values_a_bound() -> None:
+    assert [benchmarks_page.number(x) for x in (1234.5, 99.96, 1.234, 0.0123456)] == ["1234", "100", "1.23", "0.0123"]
+    assert benchmarks_page.probability({"value": 0.00003}) == "< 0.0001"
+    assert benchmarks_page.probability({"value": 0.0378}) == "0.038"
