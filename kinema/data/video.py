@@ -59,7 +59,11 @@ class VideoCodec:
     def options(self) -> dict[str, str]:
         """The encoder's private options."""
         options = {"crf": str(self.crf), "g": str(self.gop), "preset": self.preset or _PRESETS[self.encoder]}
-        if self.encoder == "libx265":
+        if self.encoder == "libx264":
+            # B-frames and the lookahead that places them make x264's output vary from run to run, even on one thread;
+            # with two frames a group there is nothing to look ahead to.
+            options |= {"bf": "0", "x264-params": "rc-lookahead=0:sync-lookahead=0:mbtree=0"}
+        elif self.encoder == "libx265":
             options["x265-params"] = "log-level=none:pools=1:frame-threads=1"
         elif self.encoder == "libsvtav1":
             options["svtav1-params"] = "lp=1"

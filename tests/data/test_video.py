@@ -127,3 +127,14 @@ def test_bad_codecs_and_frames(tmp_path: Path) -> None:
         encode(np.zeros((2, 8, 8), np.uint8), tmp_path / "v.mp4", 10, VideoCodec())
     with pytest.raises(KinemaError, match="fps 0"):
         encode_mp4_bytes(np.zeros((2, 8, 8, 3), np.uint8), 0)
+
+
+def test_the_same_frames_give_the_same_bytes_whatever_was_encoded_before(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    frames = np.cumsum(rng.normal(0, 12, (40, 64, 64, 3)), axis=0).astype(np.int64).astype(np.uint8)
+    contents = set()
+    for attempt in range(20):
+        encode(frames[: 5 + attempt], tmp_path / "other.mp4", 80, VideoCodec())
+        encode(frames, tmp_path / "video.mp4", 80, VideoCodec())
+        contents.add((tmp_path / "video.mp4").read_bytes())
+    assert len(contents) == 1

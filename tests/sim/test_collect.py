@@ -140,7 +140,8 @@ def test_a_replay_ends_where_the_rollout_ended(suite: MetaWorld, environment: Me
     actions = kept(attempt(environment, suite, START, collection)).frames["action"]
     end, seen = environment.expert_state().copy(), environment.observe()
     environment.begin(Start(task="window-open", seed=4, episode=4))
-    pictures = replay(environment, START, actions, size=32, every=10)
+    pictures, success = replay(environment, START, actions, size=32, every=10)
+    assert success, "the expert ends in success"
     assert pictures.shape == (1 + -(-len(actions) // 10), 32, 32, 3) and pictures.dtype == np.uint8
     assert np.array_equal(environment.expert_state(), end)
     assert all(np.array_equal(environment.observe()[key], value) for key, value in seen.items())
