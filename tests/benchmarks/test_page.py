@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import benchmarks_page
+import page_parts
 import results
 import speed
 
@@ -69,6 +70,6 @@ def test_tables_are_well_formed() -> None:
 
 
 def test_numbers_have_three_digits_and_small_p_values_a_bound() -> None:
-    assert [benchmarks_page.number(x) for x in (1234.5, 99.96, 1.234, 0.0123456)] == ["1234", "100", "1.23", "0.0123"]
-    assert benchmarks_page.probability({"value": 0.00003}) == "< 0.0001"
-    assert benchmarks_page.probability({"value": 0.0378}) == "0.038"
+    assert [page_parts.number(x) for x in (1234.5, 99.96, 1.234, 0.0123456)] == ["1234", "100", "1.23", "0.0123"]
+    assert page_parts.probability({"value": 0.00003}) == "< 0.0001"
+    assert page_parts.probability({"value": 0.0378}) == "0.038"

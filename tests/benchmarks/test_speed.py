@@ -26,9 +26,9 @@ def test_the_plan_covers_every_part_and_gives_options_that_the_parts_take() -> N
 
 
 def test_the_page_knows_every_part() -> None:
-    import benchmarks_page
+    import page_speed
 
-    assert {job.name for job in speed.plan(quick=False)} == set(benchmarks_page.SPEED_PARTS)
+    assert {job.name for job in speed.plan(quick=False)} == set(page_speed.SPEED_PARTS)
 
 
 def test_calls_a_second() -> None:
