@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Make glibc keep freed memory for this process instead of returning it to the system; returns whether it was done.
 
     By default each block over 32 MiB is mapped and unmapped anew, and its pages are zeroed again by the kernel; keeping
-    them made steps of a small convolutional policy 3 to 20 % faster on two cores.
+    them makes the steps of the small convolutional recipes faster; docs/benchmarks.md has by how much.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
