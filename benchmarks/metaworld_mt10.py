@@ -211,16 +211,7 @@ def _say_command(run: Path, command: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Return the exit code of the benchmark run with `arguments`."""
-    from kinema.cli.parsing import parse
-
-    try:
-        return parse(Mt10, arguments, prog="metaworld_mt10").run()
-    except KinemaError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on from here\n")
-        return 130
+    return results.main(Mt10, arguments, prog="metaworld_mt10")
 
 
 if __name__ == "__main__":

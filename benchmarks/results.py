@@ -11,6 +11,7 @@ import json
 import math
 import platform
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,17 @@ def _check_figure(figure: Mapping[str, Any], where: str) -> None:
     ends = [figure[name] for name in spread or ()]
     if ends != sorted(ends) or (ends and not ends[0] <= value <= ends[-1]):
         raise KinemaError(f"{where}: {value!r} is not between {ends}")
+
+
+def main(kind: type[Any], arguments: list[str], *, prog: str) -> int:
+    """Return the exit code of the benchmark `kind`, a dataclass of options with `run() -> int`, for `arguments`."""
+    from kinema.cli.parsing import parse
+
+    try:
+        return int(parse(kind, arguments, prog=prog).run())
+    except KinemaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on from here\n")
+        return 130

@@ -175,16 +175,7 @@ def figures_of(partial: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     """Return the exit code of the benchmark run with `arguments`."""
-    from kinema.cli.parsing import parse
-
-    try:
-        return parse(Speed, arguments, prog="speed").run()
-    except KinemaError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on from here\n")
-        return 130
+    return results.main(Speed, arguments, prog="speed")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Record:
         suite = make_suite(self.suite, self.overrides, f"kinema record {self.suite}")
         tasks = suite.select(split_names(self.tasks, "--tasks"))
         plan = Collection(tasks=tasks, episodes=self.episodes, seed=self.seed, noise=self.noise)
-        source = {"seed": self.seed, "noise": self.noise, "suite": _options(suite)}
+        source = {"seed": self.seed, "noise": self.noise, "suite": suite}
         self._refuse_another(source)
         writer = DatasetWriter(self.out, suite.spec, provenance={**source, "command": self._command()})
         done = {(str(origin["task"]), int(origin["episode"])) for origin in writer.origins}
@@ -91,7 +91,7 @@ class Record:
 
         if not (self.out / layout.INFO).is_file():
             return
-        asked = _flat(source)
+        asked = _flat(to_data(source))
         for entry in layout.read_kinema(self.out)["provenance"]:
             for name, before in _flat(entry).items():
                 # What differs in cameras and sizes is reported in the words of the spec, by the writer.
@@ -119,11 +119,6 @@ class Record:
 
 
 def _flat(source: Mapping[str, Any]) -> dict[str, Any]:
-    options = source.get("suite", {})
-    return {**{name: value for name, value in source.items() if name != "suite"}, **options}
-
-
-def _options(suite: Any) -> dict[str, Any]:
-    """Return the class and options as plain data, which a later recording into the same place can write again."""
-    data = dict(to_data(suite))
-    return {"suite": data.pop("type"), **data}
+    """Return plain provenance with the suite's options beside its own entries; `suite` is then its class."""
+    options = dict(source.get("suite", {}))
+    return {**source, "suite": options.pop("type", None), **options}

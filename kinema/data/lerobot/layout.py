@@ -171,7 +171,7 @@ def read_kinema(root: Path) -> dict[str, Any]:
 
 def write_kinema(root: Path, spec: RobotSpec, codec: VideoCodec, provenance: list[Mapping[str, Any]]) -> None:
     """Replace meta/kinema.json."""
-    write_json(root / KINEMA, {"spec": to_data(spec), "codec": to_data(codec), "provenance": to_data(provenance)})
+    write_json(root / KINEMA, {"spec": to_data(spec), "codec": to_data(codec), "provenance": provenance})
 
 
 def read_json(path: Path) -> dict[str, Any]:

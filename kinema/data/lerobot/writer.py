@@ -172,7 +172,7 @@ def _open_kinema(root: Path, spec: RobotSpec, codec: VideoCodec | None, provenan
     """Write meta/kinema.json and an empty info.json, or check that they fit; returns the dataset's codec."""
     if not (root / layout.INFO).is_file():
         codec = codec or VideoCodec()
-        layout.write_kinema(root, spec, codec, [{"from_episode": 0, **provenance}])
+        layout.write_kinema(root, spec, codec, [to_data({"from_episode": 0, **provenance})])
         layout.write_json(root / layout.INFO, layout.info(spec, codec, episodes=0, frames=0, tasks=0))
         sync_directories(root, [root / layout.INFO])
         return codec
@@ -191,7 +191,7 @@ def _note_provenance(root: Path, episodes: int, provenance: Mapping[str, Any]) -
     entries = [dict(entry) for entry in stored["provenance"]]
     last = {name: value for name, value in entries[-1].items() if name != "from_episode"} if entries else None
     if to_data(provenance) != last:
-        entry = {"from_episode": episodes, **provenance}
+        entry = to_data({"from_episode": episodes, **provenance})
         kept = [known for known in entries if known["from_episode"] < episodes]
         layout.write_kinema(root, stored["spec"], stored["codec"], [*kept, entry])
 

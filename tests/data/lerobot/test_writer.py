@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from kinema.core.config import to_data
 from kinema.core.episode import Episode
 from kinema.core.errors import DataError, SpecMismatch, UnavailableError
 from kinema.core.spec import Camera, RobotSpec
@@ -265,3 +266,13 @@ def test_killed_writers_lose_no_committed_episode(tmp_path: Path, spec: RobotSpe
     images = dataset.images("front")
     assert np.abs(images[::4].mean(axis=(1, 2, 3)) - np.arange(committed) % 200).max() < 2
     shutil.rmtree(root / ".cache")
+
+
+def test_provenance_with_a_configuration_can_be_added_to(tmp_path: Path, spec: RobotSpec, make_episode: Make) -> None:
+    root = tmp_path / "data"
+    for index, noise in enumerate((0.0, 0.5)):
+        writer = DatasetWriter(root, spec, provenance={"codec": VideoCodec(), "noise": noise})
+        writer.append(make_episode(index))
+    entries = open_dataset(root).provenance
+    assert [(entry["from_episode"], entry["noise"]) for entry in entries] == [(0, 0.0), (1, 0.5)]
+    assert entries[0]["codec"] == entries[1]["codec"] == to_data(VideoCodec())
