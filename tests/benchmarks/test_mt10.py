@@ -32,7 +32,7 @@ TASKS = ("drawer-open", "drawer-close")
 def test_every_row_reads_what_is_recorded(name: str) -> None:
     recipe = mt10_rows.recipe_of(name, 1500)
     recipe.policy.needs(MetaWorld(cameras=mt10_rows.RECORDED).spec)
-    assert recipe.train.steps == (8000 if name == "main" else 1500)
+    assert recipe.train.steps == (7000 if name == "main" else 1500)
 
 
 def test_ablations_differ_from_the_reference_in_one_thing() -> None:
