@@ -171,7 +171,7 @@ def test_a_finished_row_is_not_run_again(bench: metaworld_mt10.Mt10) -> None:
 
 def test_the_page_shows_what_the_document_says(bench: metaworld_mt10.Mt10) -> None:
     text = benchmarks_page.page({"metaworld_mt10": results.read(bench.write())})
-    assert "(12/16)** mean success over 2 tasks, after 8000 steps in 2 minutes (fp32, 2.5 million parameters" in text
+    assert "(12/16)** mean success over 2 tasks, after 7000 steps in 2 minutes (fp32, 2.5 million parameters" in text
     assert "| drawer-close | 50 %" in text
     assert "| `no-language` | the policy is told nothing | corner_table, corner2_table, gripperPOV | 0 % [0," in text
     assert "| 0 | 8 | 0.0078 (n = 8) | 2 |" in text
