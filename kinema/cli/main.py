@@ -31,12 +31,24 @@ VERBS = {
     "report": "report",
     "list": "listing",
     "info": "info",
+    "data doctor": "data.doctor",
+    "data info": "info",
+    "data stats": "data.stats",
+    "data score": "data.score",
+    "data view": "data.view",
+    "data edit": "data.edit",
+    "data compact": "data.compact",
+    "data import": "data.importing",
+    "data mix": "data.mix",
+    "data hub": "data.hub",
+    "data generate": "data.generate",
 }
-"""What is typed -> the module that does it."""
+"""What is typed -> the module that does it; a verb of two words belongs to a group."""
 
 _EXTRAS = {"torch": "train", "safetensors": "train", "mujoco": "sim", "gymnasium": "sim", "metaworld": "sim"}
 _EXTRAS |= {"pyarrow": "data", "av": "data", "PIL": "data", "transformers": "vlm", "tokenizers": "vlm"}
 _MOST_LINES = 10
+_HELP = ("-h", "--help", "help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,12 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def available() -> dict[str, Path]:
     """Return every verb of this version and the file that holds it, in the order in which they are shown."""
     folder = Path(__file__).parent
-    files = {verb: folder / f"{module}.py" for verb, module in VERBS.items()}
+    files = {verb: folder / f"{module.replace('.', '/')}.py" for verb, module in VERBS.items()}
     return {verb: path for verb, path in files.items() if path.is_file()}
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in _HELP:
         sys.stdout.write(_help())
         return 0
     if arguments[0] == "--version":
@@ -80,10 +92,16 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, *rest = arguments
     verbs = available()
+    group = {verb for verb in verbs if verb.split()[0] == name != verb}
+    if group and (not rest or rest[0] in _HELP):
+        sys.stdout.write(_help(f"{name} "))
+        return 0
+    if group:
+        name, *rest = f"{name} {rest[0]}", *rest[1:]
     if name not in verbs:
-        raise unknown("option" if name.startswith("-") else "command", name, verbs)
+        raise unknown("option" if name.startswith("-") else "command", name, group or verbs)
     module = importlib.import_module(f"kinema.cli.{VERBS[name]}")
-    verb = vars(module)[VERBS[name].capitalize()]
+    verb = vars(module)[VERBS[name].rpartition(".")[2].capitalize()]
     from kinema.cli.parsing import UnknownOption, options, parse_verb
 
     try:
@@ -92,10 +110,18 @@ def _dispatch(arguments: list[str]) -> int:
         raise error.among(options(verb)) from None
 
 
-def _help() -> str:
-    verbs = "".join(f"  {verb:<8} {summary(path)}\n" for verb, path in available().items())
+def _help(group: str = "") -> str:
+    """Return the help: of all commands of one word and the groups, or of the commands of one group."""
+    shown = {verb: summary(path) for verb, path in available().items() if verb.startswith(group)}
+    if not group:
+        groups = {verb.split()[0]: "" for verb in shown if " " in verb}
+        members = {name: [verb.split()[1] for verb in shown if verb.startswith(f"{name} ")] for name in groups}
+        shown = {verb: text for verb, text in shown.items() if " " not in verb}
+        shown |= {name: f"Datasets: {', '.join(verbs)}." for name, verbs in members.items()}
+    width = max(8, *(len(verb) for verb in shown))
+    verbs = "".join(f"  {verb:<{width}} {text}\n" for verb, text in shown.items())
     return (
-        f"usage: kinema COMMAND ...\n\n{kinema.__doc__}\n\ncommands:\n{verbs}\n"
+        f"usage: kinema {group}COMMAND ...\n\n{kinema.__doc__}\n\ncommands:\n{verbs}\n"
         "`kinema COMMAND --help` shows the options of one command, `kinema --version` the version.\n"
     )
 

@@ -24,12 +24,18 @@ class Episode:
     `frames` maps `image.<camera>` to (T, Hi, Wi, 3) uint8, `vector.<name>` to (T, D) float32 and `action` to
     (T, A) float32: row t is what was seen at step t and the action taken from there. `origin` says where it came from
     (suite, task, seed, episode index), as plain strings and numbers.
+
+    A real robot also says when: `captured_ns` maps keys of `frames` to (T,) int64, the monotonic clock [ns] at which
+    each row was captured (or, for the action, sent). `valid` maps keys to (T,) bool, False where a row repeats the one
+    before because its own was lost.
     """
 
     instruction: str
     frames: Mapping[str, np.ndarray]
     success: bool
     origin: Mapping[str, str | int | float] = field(default_factory=dict)
+    captured_ns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    valid: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.frames["action"])

@@ -21,6 +21,7 @@ PACKAGES = {
     "encoder": "kinema.nets.encoders",
     "trunk": "kinema.nets.trunks",
     "transform": "kinema.transforms",
+    "importer": "kinema.data.importers",
 }
 _SHARED = {"base"}
 

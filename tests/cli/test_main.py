@@ -34,7 +34,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_help_names_every_verb(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert all(f"\n  {verb} " in shown for verb in available())
+    assert all(f"\n  {verb.split()[0]} " in shown for verb in available())
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,3 +121,19 @@ def test_help_of_a_recipe_shows_the_verb_and_then_the_recipe(capsys: pytest.Capt
     assert main(["train", "metaworld-mt10", "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.index("--dry-run") < shown.index("--train.steps")
+
+
+@pytest.mark.parametrize("arguments", [["data"], ["data", "--help"]])
+def test_a_group_lists_its_verbs(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert (
+        shown.startswith("usage: kinema data COMMAND")
+        and "\n  data info " in shown
+        and "record" not in shown.split("commands:")[1]
+    )
+
+
+def test_an_unknown_verb_of_a_group_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inof"]) == 2
+    assert "unknown command 'data inof'; did you mean 'data info'?" in capsys.readouterr().err

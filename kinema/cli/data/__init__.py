@@ -1,0 +1,1 @@
+"""The verbs of `kinema data`, one module each."""

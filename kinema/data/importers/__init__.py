@@ -1,0 +1,1 @@
+"""Foreign recordings as episodes: one file per format."""
