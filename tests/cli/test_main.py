@@ -127,11 +127,7 @@ def test_help_of_a_recipe_shows_the_verb_and_then_the_recipe(capsys: pytest.Capt
 def test_a_group_lists_its_verbs(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert (
-        shown.startswith("usage: kinema data COMMAND")
-        and "\n  data info " in shown
-        and "record" not in shown.split("commands:")[1]
-    )
+    assert shown.startswith("usage: kinema data COMMAND") and "\n  data info " in shown and "\n  record " not in shown
 
 
 def test_an_unknown_verb_of_a_group_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
