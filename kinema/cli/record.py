@@ -45,9 +45,7 @@ class Record:
 
     def run(self) -> int:
         """Record, then say what was kept; returns 1 when a task gave fewer successes than asked."""
-        from kinema.data.lerobot.writer import DatasetWriter
-        from kinema.sim.collect import Collection, collect
-        from kinema.train.signals import stop_on_signal
+        from kinema.sim.collect import Collection
 
         if self.episodes < 1 or self.workers < 1 or self.noise < 0:
             raise KinemaError(
@@ -59,25 +57,11 @@ class Record:
         plan = Collection(tasks=tasks, episodes=self.episodes, seed=self.seed, noise=self.noise)
         source = {"seed": self.seed, "noise": self.noise, "suite": suite}
         self._refuse_another(source)
-        writer = DatasetWriter(self.out, suite.spec, provenance={**source, "command": self._command()})
-        done = {(str(origin["task"]), int(origin["episode"])) for origin in writer.origins}
-        kept = Counter(task for task, _ in done)
-        tried: Counter[str] = Counter()
-        total = len(tasks) * self.episodes
-        with progress("record", total) as tell, stop_on_signal() as stop:
-            for attempt in spared(collect(suite, plan, done=done, workers=self.workers)):
-                tried[attempt.start.task] += 1
-                if attempt.episode is not None:
-                    writer.append(attempt.episode)
-                    kept[attempt.start.task] += 1
-                here = sum(min(kept[task], self.episodes) for task in tasks)
-                tell(
-                    here,
-                    f"{attempt.start.task}: {kept[attempt.start.task]} kept of {tried[attempt.start.task]} tried now",
-                )
-                if stop.requested:
-                    raise KeyboardInterrupt
-        return self._summary(tasks, kept, tried, sum(task in tasks for task, _ in done))
+        provenance = {**source, "command": self._command()}
+        code = record_attempts(suite, plan, self.out, provenance, workers=self.workers)
+        if code == 0:
+            sys.stdout.write(f"next: kinema train RECIPE --data {self.out} --out RUN (`kinema list recipes`)\n")
+        return code
 
     def _command(self) -> str:
         """Return the command without what changes no episode (place, processes), so that equal data has one hash."""
@@ -101,21 +85,37 @@ class Record:
                         f"fix: give that --{name.replace('_', '-')} to go on, or another --out"
                     )
 
-    def _summary(self, tasks: tuple[str, ...], kept: Counter[str], tried: Counter[str], before: int) -> int:
-        new = sum(kept[task] for task in tasks) - before
-        failed = sum(tried.values()) - new
+
+def record_attempts(suite: Any, plan: Any, out: Path, provenance: Mapping[str, Any], *, workers: int) -> int:
+    """Write the successful attempts of `plan` to the dataset at `out` and say what was kept; returns 1 for too few."""
+    from kinema.data.lerobot.writer import DatasetWriter
+    from kinema.sim.collect import collect
+    from kinema.train.signals import stop_on_signal
+
+    writer = DatasetWriter(out, suite.spec, provenance=provenance)
+    done = {(str(origin["task"]), int(origin["episode"])) for origin in writer.origins}
+    kept, tried = Counter(task for task, _ in done), Counter[str]()
+    before = sum(kept[task] for task in plan.tasks)
+    with progress("record", len(plan.tasks) * plan.episodes) as tell, stop_on_signal() as stop:
+        for attempt in spared(collect(suite, plan, done=done, workers=workers)):
+            task = attempt.start.task
+            tried[task] += 1
+            if attempt.episode is not None:
+                writer.append(attempt.episode)
+                kept[task] += 1
+            here = sum(min(kept[name], plan.episodes) for name in plan.tasks)
+            tell(here, f"{task}: {kept[task]} kept of {tried[task]} tried now")
+            if stop.requested:
+                raise KeyboardInterrupt
+    there = sum(kept[task] for task in plan.tasks)
+    failed = sum(tried.values()) - (there - before)
+    sys.stdout.write(f"{out}: {there} episodes ({before} were there); tried {sum(tried.values())}, {failed} failed\n")
+    short = [task for task in plan.tasks if kept[task] < plan.episodes]
+    for task in short:
         sys.stdout.write(
-            f"{self.out}: {sum(kept[task] for task in tasks)} episodes ({before} were there); "
-            f"tried {sum(tried.values())}, {failed} failed\n"
+            f"  {task}: only {kept[task]} of {plan.episodes} after {tried[task]} tries; less noise may help\n"
         )
-        short = {task: kept[task] for task in tasks if kept[task] < self.episodes}
-        for task, count in short.items():
-            sys.stdout.write(
-                f"  {task}: only {count} of {self.episodes} after {tried[task]} tries; less noise may help\n"
-            )
-        if not short:
-            sys.stdout.write(f"next: kinema train RECIPE --data {self.out} --out RUN (`kinema list recipes`)\n")
-        return 1 if short else 0
+    return 1 if short else 0
 
 
 def _flat(source: Mapping[str, Any]) -> dict[str, Any]:

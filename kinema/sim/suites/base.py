@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kinema.core.episode import Start
-from kinema.core.errors import unknown
+from kinema.core.errors import KinemaError, unknown
 from kinema.core.spec import ObservationSpec, RobotSpec
 
 
@@ -22,6 +22,21 @@ class Task:
     paraphrases: tuple[str, ...]
     held_out: tuple[str, ...]
     group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objects:
+    """Where things stand in `expert_state`, so that demonstrations can be moved with their objects.
+
+    `hand` is the hand's position and `positions` those of the objects (first number, one past the last); an action's
+    first components are displacements of the hand in units of `action_m` metres, the last one is the gripper.
+    `segments` names, per task, the objects that the hand moves relative to, one after the other.
+    """
+
+    hand: tuple[int, int]
+    positions: Mapping[str, tuple[int, int]]
+    action_m: float
+    segments: Mapping[str, tuple[str, ...]]
 
 
 class SimEnvironment(ABC):
@@ -87,6 +102,11 @@ class Suite(ABC):
     @abstractmethod
     def expert(self, task: str) -> Expert:
         """Return the scripted expert of `task`."""
+
+    @property
+    def objects(self) -> Objects:
+        """What generating demonstrations needs to know; raises KinemaError for a suite that does not say."""
+        raise KinemaError(f"{type(self).__name__} does not say where its objects are: nothing can be generated for it")
 
     def select(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return task names for a list of tasks and selections, in order, each once; unknown names are errors."""

@@ -22,7 +22,7 @@ from kinema.core.errors import KinemaError, SpecMismatch, UnavailableError, near
 from kinema.core.rng import seed_of
 from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
 from kinema.sim.rendering import QUALITIES, CameraRenderer, Crop, choose_backend
-from kinema.sim.suites.base import Expert, SimEnvironment, Suite, Task
+from kinema.sim.suites.base import Expert, Objects, SimEnvironment, Suite, Task
 
 VIEWS: Mapping[str, tuple[str, Crop]] = {
     **{name: (name, Crop()) for name in ("topview", "corner", "corner2", "corner3", "corner4")},
@@ -75,6 +75,17 @@ ACTION = ActionSpec(
     low=(-1.0, -1.0, -1.0, -1.0),
     high=(1.0, 1.0, 1.0, 1.0),
     gripper="+1 closes, -1 opens",
+)
+OBJECTS = Objects(
+    hand=(0, 3),
+    positions={"object1": (4, 7), "object2": (11, 14), "goal": (36, 39)},
+    action_m=0.01,
+    segments={
+        "reach": ("goal",),
+        **dict.fromkeys(("push", "pick-place", "peg-insert-side"), ("object1", "goal")),
+        **dict.fromkeys(("door-open", "drawer-open", "drawer-close", "button-press-topdown"), ("object1",)),
+        **dict.fromkeys(("window-open", "window-close"), ("object1",)),
+    },
 )
 
 
@@ -133,6 +144,11 @@ class MetaWorld(Suite):
             for group in ("easy", "medium", "hard", "very_hard")
         }
         return {"mt10": MT10, "mt50": tuple(texts), "demo": DEMO, **groups}
+
+    @property
+    def objects(self) -> Objects:
+        """The hand, the objects and the goal of MT10's tasks."""
+        return OBJECTS
 
     def make(self) -> MetaWorldEnvironment:
         """Return an environment that can play every task."""
