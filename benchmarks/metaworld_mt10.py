@@ -54,7 +54,7 @@ class Mt10:
     """evaluation episodes of each task in the main row"""
     controls: int = 10
     """evaluation episodes of each task in each control of the main row"""
-    ablation_steps: int = 1500
+    ablation_steps: int = 1200
     """training steps of every row but the main one"""
     ablation_episodes: int = 10
     """evaluation episodes of each task in every row but the main one"""

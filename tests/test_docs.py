@@ -77,9 +77,10 @@ def parsed(arguments: list[str]) -> None:
 
 
 def parse_verb_of(arguments: list[str]) -> Any:
-    name, *rest = arguments
+    words = 1 if arguments[0] in VERBS else 2
+    name, rest = " ".join(arguments[:words]), arguments[words:]
     module = importlib.import_module(f"kinema.cli.{VERBS[name]}")
-    return parse_verb(vars(module)[VERBS[name].capitalize()], rest, prog=f"kinema {name}")
+    return parse_verb(vars(module)[VERBS[name].rpartition(".")[2].capitalize()], rest, prog=f"kinema {name}")
 
 
 def options_of(arguments: list[str], verb: Any) -> Any:
@@ -99,8 +100,9 @@ def test_documented_trainings_find_the_cameras_of_the_documented_recordings(page
         if arguments[0] == "record":
             recorded[str(verb.out)] = options_of(arguments, verb).spec
         elif arguments[0] == "train" and verb.data is not None:
-            assert str(verb.data) in recorded, f"{command}: nothing above it records {verb.data}"
-            find("recipe", verb.recipe)().policy.needs(recorded[str(verb.data)])
+            for data in str(verb.data).split(","):
+                assert data in recorded, f"{command}: nothing above it records {data}"
+                find("recipe", verb.recipe)().policy.needs(recorded[data])
 
 
 def test_a_wrong_command_would_be_noticed() -> None:
@@ -136,5 +138,8 @@ def test_the_readme_fits_a_screen_or_two() -> None:
 
 def test_every_verb_and_page_is_reachable_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert all(f"kinema {verb}" in readme for verb in VERBS)
+    pages = readme + "".join(page.read_text("utf-8") for page in PAGES if page.parent.name == "docs")
+    assert all(f"kinema {verb.split()[0]}" in readme for verb in VERBS)
+    assert [verb for verb in VERBS if f"kinema {verb} " not in pages and f"kinema {verb}`" not in pages] == []
+    assert all(f"docs/{page.name}" in readme for page in PAGES if page.parent.name == "docs")
     assert all(path in readme for path in ("CONTRIBUTING.md", "docs/architecture.md", "docs/guide.md", "CHANGELOG.md"))

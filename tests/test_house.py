@@ -151,7 +151,7 @@ def test_the_arrows_hold() -> None:
 
 
 def test_light_packages_import_without_heavy_ones() -> None:
-    for package in ("core", "transforms", "evaluation"):
+    for package in ("core", "actions", "transforms", "evaluation"):
         modules = [name_of(p)[:-3].replace("/", ".") for p in sorted((PACKAGE / package).rglob("*.py"))]
         loaded = imported_by("\n".join(f"import {name.removesuffix('.__init__')}" for name in modules))
         assert not loaded & {"torch", "mujoco", "gymnasium", "metaworld", "transformers"}, package

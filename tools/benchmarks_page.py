@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from page_parts import ROOT, Tree  # isort: skip
 from page_mt10 import mt10  # isort: skip
 from page_speed import speed  # isort: skip
+from page_loader import loader, others  # isort: skip
 import results  # isort: skip
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -25,6 +26,8 @@ def page(documents: Mapping[str, Tree]) -> str:
         "",
         *mt10(documents.get("metaworld_mt10")),
         *speed(documents.get("speed")),
+        *loader(documents.get("loader")),
+        *others(documents),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

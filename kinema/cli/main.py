@@ -42,11 +42,21 @@ VERBS = {
     "data mix": "data.mix",
     "data hub": "data.hub",
     "data generate": "data.generate",
+    "data umi": "data.umi",
 }
 """What is typed -> the module that does it; a verb of two words belongs to a group."""
 
-_EXTRAS = {"torch": "train", "safetensors": "train", "mujoco": "sim", "gymnasium": "sim", "metaworld": "sim"}
-_EXTRAS |= {"pyarrow": "data", "av": "data", "PIL": "data", "transformers": "vlm", "tokenizers": "vlm"}
+_EXTRAS = {
+    **dict.fromkeys(("torch", "safetensors"), "train"),
+    **dict.fromkeys(("mujoco", "gymnasium", "metaworld"), "sim"),
+    **dict.fromkeys(("pyarrow", "av", "PIL"), "data"),
+    **dict.fromkeys(("transformers", "tokenizers"), "vlm"),
+    **dict.fromkeys(("h5py", "numcodecs", "imagecodecs", "google_crc32c", "google", "mcap", "mcap_ros2"), "import"),
+    "cv2": "umi",
+    "rerun": "view",
+    "huggingface_hub": "hub",
+}
+"""Package -> the extra that brings it."""
 _MOST_LINES = 10
 _HELP = ("-h", "--help", "help")
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from kinema.cli.datasets import content_hash, facts, lines, open_datasets
 from kinema.cli.devices import check_device, free_memory
 from kinema.cli.info import read_json
 from kinema.cli.kept import keep
@@ -32,7 +33,7 @@ class Train:
     recipe: Annotated[str, tyro.conf.Positional]
     """recipe to train, see `kinema list recipes`"""
     data: Path | None = None
-    """dataset directory"""
+    """dataset directory, or several of one robot separated by commas"""
     out: Path | None = None
     """run directory"""
     device: str = "cpu"
@@ -66,7 +67,7 @@ class Train:
 
 
 def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu", trusted: tuple[str, ...] = ("kinema",)) -> int:
-    """Train `recipe` on the dataset at `data` into the run directory `out`; returns an exit code."""
+    """Train `recipe` on the datasets that `data` names into the run directory `out`; returns an exit code."""
     from kinema.core import config, files
     from kinema.core.manifest import here
     from kinema.deploy.load import POLICY_FILE, StoredPolicy
@@ -75,11 +76,13 @@ def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu", trusted: t
     from kinema.train.loop import fit
     from kinema.train.weights import load_weights
 
-    dataset, prepared = _prepared(recipe, data)
+    datasets, prepared = _prepared(recipe, data)
     _make(out)
     stored = StoredPolicy(spec=prepared.spec, policy=prepared.policy)
     config.from_data(config.to_data(stored), trusted=trusted)  # what could not be loaded again is not trained
-    trained_on = {"content_hash": dataset.content_hash, **config.to_data(recipe.data)}
+    trained_on = {"content_hash": content_hash(datasets), **config.to_data(recipe.data)}
+    if prepared.excluded_episodes:
+        trained_on["excluded_episodes"] = list(prepared.excluded_episodes)
     keep(out / DATA_FILE, trained_on, begun=(out / POLICY_FILE).exists())
     if (out / POLICY_FILE).exists():
         refuse_changes(read_json(out / POLICY_FILE, CheckpointError), config.to_data(stored), out / POLICY_FILE)
@@ -100,14 +103,7 @@ def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu", trusted: t
     load_weights(prepared.network, result.weights)  # the averaged ones: what `kinema eval` will load
     manifest = {
         "trained": config.to_data(recipe),
-        "data": {
-            "path": str(data.absolute()),
-            "content_hash": dataset.content_hash,
-            "episodes": len(dataset.episodes),
-            "frames": len(dataset),
-            "held_out_episodes": list(prepared.held_out_episodes),
-            "origins": [dict(episode.origin) for episode in dataset.episodes],
-        },
+        "data": facts(datasets, prepared),
         "result": {
             "steps": result.step,
             "status": result.status,
@@ -127,14 +123,11 @@ def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu", trusted: t
 
 
 def _prepared(recipe: Any, data: Path) -> tuple[Any, Any]:
-    """Return the dataset and the recipe prepared on it; the first time this decodes the videos that it reads."""
-    from kinema.cli.progress import progress
-    from kinema.data.lerobot.reader import open_dataset
+    """Return the datasets and the recipe prepared on them."""
     from kinema.recipes.base import prepare
 
-    with progress("decode videos", 100) as tell:
-        dataset = open_dataset(data, progress=lambda camera, done, total: tell(100 * done // max(1, total), camera))
-        return dataset, prepare(recipe, dataset)
+    datasets = open_datasets(data)
+    return datasets, prepare(recipe, *datasets)
 
 
 def _make(out: Path) -> None:
@@ -149,7 +142,7 @@ def _make(out: Path) -> None:
 def _dry_run(recipe: Any, data: Path, out: Path | None, device: str) -> int:
     from kinema.train.dry_run import dry_run
 
-    dataset, prepared = _prepared(recipe, data)
+    datasets, prepared = _prepared(recipe, data)
     batch = next(prepared.batches(0))
     facts = dry_run(prepared.network, batch, recipe.train, device=device)
     wanted = Path.cwd() if out is None else out.absolute()
@@ -158,8 +151,8 @@ def _dry_run(recipe: Any, data: Path, out: Path | None, device: str) -> int:
     # A checkpoint holds weights, their average and two moments in float32; one more exists while it is written.
     needed = 16 * facts.parameters * (recipe.train.keep_checkpoints + 1) + 4 * facts.parameters
     available = free_memory()
-    lines = [
-        f"data: {len(dataset.episodes)} episodes, {len(dataset)} frames, hash {dataset.content_hash[:12]}",
+    shown = [
+        *lines(datasets, prepared),
         f"reads: {', '.join(prepared.policy.reads)}; "
         f"predicts {prepared.policy.pred_horizon} x {prepared.spec.action.width}",
         f"parameters: {facts.parameters:,} ({facts.trainable_parameters:,} trained)",
@@ -168,7 +161,7 @@ def _dry_run(recipe: Any, data: Path, out: Path | None, device: str) -> int:
         f"memory: about {facts.memory_bytes / 2**20:.0f} MiB for the step, {available / 2**20:.0f} MiB available",
         f"disk: {needed / 2**20:.0f} MiB needed, {free / 2**30:.1f} GiB free at {place}",
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(shown) + "\n")
     if facts.without_gradient:
         raise KinemaError(f"these parameters get no gradient: {', '.join(facts.without_gradient[:5])}")
     if facts.memory_bytes > available and device == "cpu":

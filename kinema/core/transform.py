@@ -25,6 +25,11 @@ class Transform(ABC):
     def inverse(self, action: np.ndarray, memo: Any) -> np.ndarray:
         """Return the action (B, H, A) as it was before `forward`."""
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The keys of an observation that this transform needs, beside those that the encoders read; most need none."""
+        return ()
+
     def fit(self, statistics: Statistics) -> Transform:
         """Return this transform with what it needs from the statistics of the training data; most need nothing."""
         return self

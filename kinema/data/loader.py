@@ -1,99 +1,82 @@
-"""Batches as a pure function of (seed, step), prepared ahead of time by a thread."""
+"""Batches as a pure function of (seed, step), prepared ahead of time by threads."""
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from kinema.core.errors import KinemaError
+from kinema.core.manifest import cores
 from kinema.core.rng import generator
 from kinema.data.lerobot.reader import Dataset
-from kinema.data.windows import Windows
+from kinema.data.shuffle import Epochs
+from kinema.data.windows import Samples
 
 Augment = Callable[[Mapping[str, Any], np.random.Generator], Mapping[str, Any]]
+Draws = Callable[[int], np.ndarray]
+"""Returns the window indices (batch_size,) of a step."""
 
 
 class Loader:
-    """Endless shuffled batches of windows, each epoch a new permutation, all batches full (they run across epochs).
+    """Endless shuffled batches of `samples`; the batch of step k depends on `seed` and k alone.
 
-    The batch of step k depends on `seed` and k alone, so training resumes exactly at any step.
+    So training resumes exactly at any step, whatever is cached. `draws` says which windows make up a batch; by default
+    each epoch is a new permutation of all, and batches, all full, run across epochs.
+
+    Up to `prefetch` batches are prepared ahead, by as many threads at most and no more than there are cores: reading
+    and decoding leave Python's lock to others. At most prefetch + 1 batches are in memory, besides those given out.
     """
 
     def __init__(
-        self, windows: Windows, *, batch_size: int, seed: int, augment: Augment | None = None, prefetch: int = 4
+        self,
+        samples: Samples,
+        *,
+        batch_size: int,
+        seed: int,
+        augment: Augment | None = None,
+        prefetch: int = 4,
+        draws: Draws | None = None,
     ) -> None:
         if batch_size < 1 or prefetch < 0:
             raise KinemaError(f"batch_size {batch_size}, prefetch {prefetch}: expected at least 1 and 0")
-        self.windows, self.batch_size, self.seed, self.prefetch = windows, batch_size, seed, prefetch
+        self.samples, self.batch_size, self.seed, self.prefetch = samples, batch_size, seed, prefetch
+        self.indices: Draws = draws or Epochs(len(samples), batch_size=batch_size, seed=seed)
         self._augment = augment
-        self._permutation: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-
-    def indices(self, step: int) -> np.ndarray:
-        """Return the window indices (batch_size,) of step `step`."""
-        if step < 0:
-            raise KinemaError(f"step {step}: expected 0 or more")
-        size = len(self.windows)
-        epochs, places = np.divmod(np.arange(step * self.batch_size, (step + 1) * self.batch_size), size)
-        parts = [self._epoch(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)]
-        return np.concatenate(parts)
 
     def batch(self, step: int) -> dict[str, Any]:
         """Return the batch of step `step`, augmented."""
-        sample: Mapping[str, Any] = self.windows.batch(self.indices(step))
-        if self._augment is not None:
-            sample = self._augment(sample, generator("augment", self.seed, step))
-        return dict(sample)
+        return self._made(step, self.indices(step))
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, Any]]:
         """Yield the batches of steps start_step, start_step + 1, ... without end.
 
-        A thread prepares `prefetch` batches ahead; it ends when the iterator is closed. What it raises is raised here.
+        The threads end when the iterator is closed. What they raise is raised here.
         """
+        step = start_step
         if self.prefetch == 0:
-            step = start_step
             while True:
                 yield self.batch(step)
                 step += 1
-        ready: queue.Queue[tuple[dict[str, Any] | None, BaseException | None]] = queue.Queue(self.prefetch)
-        stop = threading.Event()
-        thread = threading.Thread(target=self._produce, args=(start_step, ready, stop), name="loader", daemon=True)
-        thread.start()
+        ahead: deque[Future[dict[str, Any]]] = deque()
+        pool = ThreadPoolExecutor(min(self.prefetch, cores()), "loader")
         try:
             while True:
-                batch, error = ready.get()
-                if batch is None:
-                    raise error or RuntimeError("the loader's thread ended")
-                yield batch
+                while len(ahead) < self.prefetch:
+                    ahead.append(pool.submit(self._made, step, self.indices(step)))
+                    step += 1
+                yield ahead.popleft().result()
         finally:
-            stop.set()
-            thread.join()
+            pool.shutdown(cancel_futures=True)
 
-    def _produce(self, step: int, ready: queue.Queue[Any], stop: threading.Event) -> None:
-        while not stop.is_set():
-            try:
-                item: tuple[dict[str, Any] | None, BaseException | None] = (self.batch(step), None)
-            except Exception as error:  # noqa: BLE001 - handed to the consumer, whatever it is
-                item = (None, error)
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.05)
-                    break
-                except queue.Full:
-                    continue
-            if item[0] is None:
-                return
-            step += 1
-
-    def _epoch(self, epoch: int) -> np.ndarray:
-        known, permutation = self._permutation
-        if known != epoch:
-            permutation = generator("loader", self.seed, epoch).permutation(len(self.windows))
-            self._permutation = (epoch, permutation)
-        return permutation
+    def _made(self, step: int, indices: np.ndarray) -> dict[str, Any]:
+        sample: Mapping[str, Any] = self.samples.batch(indices)
+        if self._augment is not None:
+            sample = self._augment(sample, generator("augment", self.seed, step))
+        return dict(sample)
 
 
 def split_episodes(dataset: Dataset, held_out_fraction: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -6,11 +6,14 @@ balls to 14 dB whatever the quality, because their colour is averaged over 2x2 p
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -124,39 +127,91 @@ def encode_mp4_bytes(frames: np.ndarray, fps: float) -> bytes:
 
 
 def _mux(frames: np.ndarray, fps: float, codec: VideoCodec, faststart: Path | None = None) -> bytes:
-    frames = _checked(frames, fps, codec)
+    _check(frames, fps)
     buffer = io.BytesIO()
     target = buffer if faststart is None else str(faststart)
-    try:
-        with av.open(
-            target, "w", format="mp4", options={} if faststart is None else {"movflags": "faststart"}
-        ) as container:
-            stream = container.add_stream(
-                codec.encoder, rate=Fraction(fps).limit_denominator(1001), options=codec.options
-            )
-            stream.height, stream.width = frames.shape[1:3]
-            stream.pix_fmt = codec.pixel_format
-            # One thread: the same frames give the same bytes on every machine.
-            stream.codec_context.thread_count = 1
-            for index, image in enumerate(frames):
-                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-                frame.pts = index
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-    except av.FFmpegError as error:
-        size = f"{frames.shape[1]}x{frames.shape[2]}"
-        raise UnavailableError(f"{codec.encoder} cannot encode {size} {codec.pixel_format} frames: {error}") from error
+    options = {} if faststart is None else {"movflags": "faststart"}
+    with VideoStream(target, frames.shape[1], frames.shape[2], fps, codec, options) as stream:
+        for image in frames:
+            stream.write(image)
     return buffer.getvalue()
 
 
-def _checked(frames: np.ndarray, fps: float, codec: VideoCodec) -> np.ndarray:
+class VideoStream:
+    """An MP4 that grows frame by frame: frame t is shown at t / fps seconds; `target` is a path or a binary file.
+
+    The same frames give the same bytes on every machine: one thread, no clock. Leaving the `with` block finishes the
+    file, or with an error gives it up.
+    """
+
+    def __init__(
+        self,
+        target: str | BinaryIO,
+        height: int,
+        width: int,
+        fps: float,
+        codec: VideoCodec,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self._what = f"{codec.encoder} cannot encode {height}x{width} {codec.pixel_format} frames"
+        self._frames = 0
+        # 4:2:0 holds one colour for 2x2 pixels: an odd side is padded by repeating the last row or column.
+        even = codec.pixel_format == "yuv420p"
+        self._odd = (height % 2 * even, width % 2 * even)
+        with self._named():
+            self._container = av.open(target, "w", format="mp4", options=dict(options or {}))
+            rate = Fraction(fps).limit_denominator(1001)
+            stream = self._container.add_stream(codec.encoder, rate=rate, options=codec.options)
+            stream.height, stream.width = height + self._odd[0], width + self._odd[1]
+            stream.pix_fmt = codec.pixel_format
+            stream.codec_context.thread_count = 1
+        self._stream = stream
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def __enter__(self) -> VideoStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self.give_up()
+
+    def write(self, image: np.ndarray) -> None:
+        """Append one image (Hi, Wi, 3) uint8 RGB; a write error of the target's file is raised as it is."""
+        if any(self._odd):
+            image = np.pad(image, ((0, self._odd[0]), (0, self._odd[1]), (0, 0)), mode="edge")
+        with self._named():
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts = self._frames
+            self._container.mux(self._stream.encode(frame))
+        self._frames += 1
+
+    def finish(self) -> None:
+        """Write what the encoder still holds, and the index."""
+        with self._named():
+            self._container.mux(self._stream.encode())
+            self._container.close()
+
+    def give_up(self) -> None:
+        """Let go of encoder and container; the file is not a video."""
+        with contextlib.suppress(av.FFmpegError, OSError):
+            self._container.close()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except av.FFmpegError as error:
+            raise UnavailableError(f"{self._what}: {error}") from error
+
+
+def _check(frames: np.ndarray, fps: float) -> None:
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise KinemaError(
             f"frames: shape {frames.shape} {frames.dtype}, expected (T, Hi, Wi, 3) uint8, none of them empty"
         )
     if not fps > 0:
         raise KinemaError(f"fps {fps}: expected more than 0")
-    odd_rows, odd_columns = frames.shape[1] % 2, frames.shape[2] % 2
-    if codec.pixel_format == "yuv420p" and (odd_rows or odd_columns):
-        return np.pad(frames, ((0, 0), (0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
-    return np.ascontiguousarray(frames)

@@ -17,12 +17,20 @@ class Head(nn.Module, ABC):
     def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
         """Return the loss of each step (B, H) for `action` (B, H, A).
 
-        Steps where `mask` (B, H) is False are padding: they carry 0, and what they hold changes nothing.
+        Steps where `mask` (B, H) is False are padding: they carry 0, and what they hold changes nothing. Where robots
+        of different widths are mixed it is (B, H, A), and padded components change nothing either: see `step_mean`.
         """
 
     @abstractmethod
     def sample(self, context: Context, *, rng: Rng) -> Tensor:
         """Return one chunk of actions (B, H, A) for each batch entry."""
+
+
+def step_mean(error: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean (B, H) of `error` (B, H, A) over the components that `mask` (B, H) or (B, H, A) keeps, or 0."""
+    if mask.ndim == 2:
+        return error.mean(-1) * mask
+    return torch.where(mask, error, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
 class HeadConfig(ABC):

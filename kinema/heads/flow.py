@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
-from kinema.heads.base import Head, HeadConfig
+from kinema.heads.base import Head, HeadConfig, step_mean
 from kinema.nets.base import Context, Rng, normal
 from kinema.nets.blocks import ResidualBlock, sinusoidal
 
@@ -67,10 +67,10 @@ class FlowHead(Head):
         noise = normal(target.shape, rng, target.device)
         t = self._times(len(target), rng, target.device)
         # Padding is noise at every t: what it holds must not reach the real steps through the chunk.
-        real = mask.repeat_interleave(draws, dim=0)[..., None]
-        x = torch.where(real, torch.lerp(noise, target, t[:, None, None]), noise)
-        error = (self.velocity(x, t, readout) - (target - noise)).square().mean(-1)
-        return error.view(len(action), draws, -1).mean(1) * mask
+        real = mask.repeat_interleave(draws, dim=0)
+        x = torch.where(real if real.ndim == 3 else real[..., None], torch.lerp(noise, target, t[:, None, None]), noise)
+        error = step_mean((self.velocity(x, t, readout) - (target - noise)).square(), real)
+        return error.view(len(action), draws, -1).mean(1)
 
     def _times(self, count: int, rng: Rng, device: torch.device) -> Tensor:
         # Phi(z) of a normal draw is uniform: one kind of noise is enough, whatever the generator's layout.

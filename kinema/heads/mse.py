@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kinema.heads.base import Head, HeadConfig
+from kinema.heads.base import Head, HeadConfig, step_mean
 from kinema.nets.base import Context, Rng
 from kinema.nets.blocks import ResidualBlock
 
@@ -37,7 +37,7 @@ class MseHead(Head):
 
     def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
         """Return the squared error averaged over action components, per step."""
-        return (self._predict(context) - action).square().mean(-1) * mask
+        return step_mean((self._predict(context) - action).square(), mask)
 
     def sample(self, context: Context, *, rng: Rng) -> Tensor:
         """Return the prediction; `rng` is not needed, as there is nothing to draw."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,18 +56,24 @@ class PolicyConfig:
     @property
     def reads(self) -> tuple[str, ...]:
         """The keys of an observation that the policy needs."""
-        return tuple(dict.fromkeys(key for encoder in self.encoders.values() for key in encoder.reads))
+        keys = [key for encoder in self.encoders.values() for key in encoder.reads]
+        return tuple(dict.fromkeys([*keys, *(key for transform in self.transforms for key in transform.reads)]))
 
     def needs(self, spec: RobotSpec) -> RobotSpec:
         """Return the part of `spec` that this policy uses; a missing camera or vector is an error."""
         return replace(spec, observation=spec.observation.select(self.reads))
 
-    def fit(self, statistics: Statistics) -> PolicyConfig:
-        """Return the configuration with the transforms' statistics filled in and outside weights pinned."""
+    def fit(self, measure: Callable[[Chain], Statistics]) -> PolicyConfig:
+        """Return the configuration with the transforms' statistics filled in and outside weights pinned.
+
+        `measure` returns the statistics of training samples after the transforms that it is given: each transform is
+        fitted to what those before it leave.
+        """
+        done: tuple[Transform, ...] = ()
+        for transform in self.transforms:
+            done = (*done, transform.fit(measure(Chain(done))))
         return replace(
-            self,
-            transforms=tuple(transform.fit(statistics) for transform in self.transforms),
-            encoders={name: encoder.pinned() for name, encoder in self.encoders.items()},
+            self, transforms=done, encoders={name: encoder.pinned() for name, encoder in self.encoders.items()}
         )
 
 
@@ -98,8 +104,11 @@ class Network(nn.Module):
         return self.trunk(joined, torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device))
 
     def loss(self, batch: Mapping[str, Any], rng: torch.Generator) -> Tensor:
-        """Return the head's loss of each step (B, H); padding carries 0."""
-        return self.head.loss(self.context(batch), batch[ACTION], batch["mask"], rng=rng)
+        """Return the head's loss of each step (B, H); padding carries 0, padded components count for nothing."""
+        mask, components = batch["mask"], batch.get(f"components.{ACTION}")
+        if components is not None:
+            mask = mask[..., None] & components[:, None]
+        return self.head.loss(self.context(batch), batch[ACTION], mask, rng=rng)
 
 
 class ComposedPolicy(Policy):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from kinema.core.errors import DataError, KinemaError
 from kinema.core.rng import seed_of
-from kinema.core.spec import INSTRUCTION, RobotSpec
-from kinema.core.transform import Chain, Sample
-from kinema.data.lerobot.reader import Dataset
+from kinema.core.spec import INSTRUCTION, RobotSpec, check_compatible
+from kinema.core.transform import Chain, Sample, Statistics
+from kinema.data.exclude import excluded_episodes
+from kinema.data.lerobot.reader import Dataset, EpisodeRecord
 from kinema.data.loader import Augment, Loader, split_episodes
-from kinema.data.stats import statistics
+from kinema.data.mixture import Mixture, Part, statistics_by_robot
+from kinema.data.shares import SharedDraws, shares
+from kinema.data.stats import streamed
 from kinema.data.windows import Windows
 from kinema.policies.base import Network, PolicyConfig
 from kinema.train.config import TrainConfig
@@ -29,11 +33,19 @@ class DataConfig:
 
     With `paraphrase` each sample is told one of all the instructions that the data has for its task, drawn anew: a
     wording that belongs to a few episodes only invites a policy to learn those by heart instead of looking.
+
+    Of several datasets samples come by number of frames, or by frames^`alpha`, or by `weights`: a number for each, in
+    their order, or the name of published ones; `weights_mean` says whether they multiply the numbers of frames or
+    replace them. `exclude` names files that list episodes to leave out.
     """
 
     held_out_fraction: float = 0.08
     random_shift: int = 0
     paraphrase: bool = True
+    alpha: float | None = None
+    weights: tuple[float, ...] | str | None = None
+    weights_mean: Literal["multiply", "replace"] | None = None
+    exclude: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.held_out_fraction < 1.0 or self.random_shift < 0:
@@ -54,7 +66,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A recipe brought together with a dataset: ready for the training loop."""
+    """A recipe brought together with its datasets: ready for the training loop.
+
+    Episodes are numbered through all datasets in their order; `share` of the samples comes from each.
+    """
 
     spec: RobotSpec
     policy: PolicyConfig
@@ -63,85 +78,130 @@ class Prepared:
     held_out: Callable[[], Iterator[dict[str, Any]]] | None
     train_episodes: tuple[int, ...]
     held_out_episodes: tuple[int, ...]
+    excluded_episodes: tuple[int, ...]
+    share: tuple[float, ...]
 
 
-def prepare(recipe: Recipe, dataset: Dataset) -> Prepared:
-    """Return network and batches for `recipe` on `dataset`; statistics come from the training episodes alone.
+def prepare(recipe: Recipe, *datasets: Dataset) -> Prepared:
+    """Return network and batches for `recipe` on one or more datasets of one robot.
 
-    The network's initial weights depend on the seed alone. Raises SpecMismatch when the data lacks what the policy
-    reads.
+    Statistics come from all rows of the training episodes alone, whatever their weights. The network's initial weights
+    depend on the seed alone. Raises SpecMismatch when the data lacks what the policy reads, or is of several robots.
     """
-    spec = recipe.policy.needs(dataset.spec)
-    failures = [episode.index for episode in dataset.episodes if not episode.success]
-    if failures:
-        raise DataError(
-            f"{dataset.root}: {len(failures)} of {len(dataset.episodes)} episodes are marked as failures, "
-            f"such as {failures[0]}; imitation would learn them: record successes only"
-        )
-    train, held_out = split_episodes(dataset, recipe.data.held_out_fraction, recipe.train.seed)
-    policy = recipe.policy.fit(statistics(dataset, train))
+    spec = _one_spec(recipe.policy, datasets)
+    excluded = excluded_episodes([Path(name) for name in recipe.data.exclude or ()], datasets)
+    splits = [_split(recipe, dataset, out) for dataset, out in zip(datasets, excluded, strict=True)]
+    policy = recipe.policy
+    cut = partial(Windows, obs_horizon=policy.obs_horizon, pred_horizon=policy.pred_horizon, keys=policy.reads)
+    parts = [Part(windows=cut(dataset, episodes=train)) for dataset, (train, _) in zip(datasets, splits, strict=True)]
+    policy = policy.fit(partial(_statistics, parts, policy))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("weights", recipe.train.seed))
         network = Network(policy, spec)
-    chain = Chain(policy.transforms)
-
-    def windows(episodes: tuple[int, ...]) -> Windows:
-        return Windows(
-            dataset,
-            obs_horizon=policy.obs_horizon,
-            pred_horizon=policy.pred_horizon,
-            episodes=episodes,
-            keys=policy.reads,
-        )
-
-    loader = Loader(
-        windows(train),
-        batch_size=recipe.train.batch_size,
-        seed=recipe.train.seed,
-        augment=_training_sample(recipe, dataset, train, chain),
-    )
-
-    def held_out_batches(unseen: Windows) -> Iterator[dict[str, Any]]:
-        every = max(1, len(unseen) // 2048)  # a fixed, evenly spaced part keeps the measurement short
-        rows = np.arange(0, len(unseen), every)
-        for begin in range(0, len(rows), recipe.train.batch_size):
-            yield dict(chain.forward(unseen.batch(rows[begin : begin + recipe.train.batch_size]))[0])
-
+    chain, share = Chain(policy.transforms), _shares(recipe.data, parts)
+    unseen = [cut(dataset, episodes=held) for dataset, (_, held) in zip(datasets, splits, strict=True) if held]
     return Prepared(
         spec=spec,
         policy=policy,
         network=network,
-        batches=loader.batches,
-        held_out=partial(held_out_batches, windows(held_out)) if held_out else None,
-        train_episodes=train,
-        held_out_episodes=held_out,
+        batches=_loader(recipe, parts, share, chain).batches,
+        held_out=partial(_held_out_batches, unseen, chain, recipe.train.batch_size) if unseen else None,
+        train_episodes=_numbered(datasets, [train for train, _ in splits]),
+        held_out_episodes=_numbered(datasets, [held for _, held in splits]),
+        excluded_episodes=_numbered(datasets, [sorted(out) for out in excluded]),
+        share=tuple(float(part) for part in share),
     )
 
 
-def _training_sample(recipe: Recipe, dataset: Dataset, episodes: Sequence[int], chain: Chain) -> Augment:
+def _statistics(parts: Sequence[Part], policy: PolicyConfig, before: Chain) -> Statistics:
+    """Return the statistics of the parts' vectors and actions: of all rows, or of windows after transforms `before`."""
+    if not before.transforms:
+        [statistics] = statistics_by_robot(parts).values()
+        return statistics
+    vectors = [key for key in policy.reads if key.startswith("vector.")]
+    cut = partial(Windows, keys=vectors, obs_horizon=policy.obs_horizon, pred_horizon=policy.pred_horizon)
+    plain = Mixture([Part(windows=cut(p.windows.dataset, episodes=p.windows.episodes)) for p in parts])
+    return streamed(plain, lambda sample: before.forward(sample)[0])
+
+
+def _loader(recipe: Recipe, parts: Sequence[Part], share: np.ndarray, chain: Chain) -> Loader:
+    batch_size, seed = recipe.train.batch_size, recipe.train.seed
+    augment = _training_sample(recipe, parts, chain)
+    if len(parts) == 1:
+        return Loader(parts[0].windows, batch_size=batch_size, seed=seed, augment=augment)
+    mixture = Mixture(parts)
+    draws = SharedDraws(mixture.sizes, share, batch_size=batch_size, seed=seed)
+    return Loader(mixture, batch_size=batch_size, seed=seed, augment=augment, draws=draws)
+
+
+def _one_spec(policy: PolicyConfig, datasets: Sequence[Dataset]) -> RobotSpec:
+    """Return what the policy uses of all datasets' spec, which must be the same."""
+    first, *others = datasets
+    spec = policy.needs(first.spec)
+    for other in others:
+        check_compatible(policy.needs(other.spec), spec, have_name=str(other.root), want_name=str(first.root))
+    return spec
+
+
+def _split(recipe: Recipe, dataset: Dataset, excluded: frozenset[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return training and held-out episodes; which are held out does not depend on what is excluded."""
+    failures = [e.index for e in dataset.episodes if not e.success and e.index not in excluded]
+    if failures:
+        raise DataError(
+            f"{dataset.root}: {len(failures)} of {len(dataset.episodes)} episodes are marked as failures, "
+            f"such as {failures[0]}; imitation would learn them: record successes only, or exclude them"
+        )
+    train, held_out = split_episodes(dataset, recipe.data.held_out_fraction, recipe.train.seed)
+    kept = tuple(index for index in train if index not in excluded)
+    if not kept:
+        raise DataError(f"{dataset.root}: no episode is left to train on, all {len(train)} are excluded or held out")
+    return kept, tuple(index for index in held_out if index not in excluded)
+
+
+def _shares(data: DataConfig, parts: Sequence[Part]) -> np.ndarray:
+    if len(parts) == 1 and (data.alpha, data.weights, data.weights_mean) != (None, None, None):
+        raise KinemaError("alpha and weights are for several datasets; there is one")
+    frames, names = [len(part.windows) for part in parts], [part.name for part in parts]
+    return shares(frames, names=names, alpha=data.alpha, weights=data.weights, weights_mean=data.weights_mean)
+
+
+def _held_out_batches(unseen: Sequence[Windows], chain: Chain, batch_size: int) -> Iterator[dict[str, Any]]:
+    every = max(1, sum(map(len, unseen)) // 2048)  # a fixed, evenly spaced part keeps the measurement short
+    for windows in unseen:
+        rows = np.arange(0, len(windows), every)
+        for begin in range(0, len(rows), batch_size):
+            yield dict(chain.forward(windows.batch(rows[begin : begin + batch_size]))[0])
+
+
+def _numbered(datasets: Sequence[Dataset], chosen: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    first = np.cumsum([0] + [len(dataset.episodes) for dataset in datasets])
+    return tuple(int(begin) + index for begin, part in zip(first, chosen, strict=False) for index in part)
+
+
+def _training_sample(recipe: Recipe, parts: Sequence[Part], chain: Chain) -> Augment:
     """Return what happens to a training batch after it was cut from the data: shift, other words, transforms."""
     shift = RandomShift(pixels=recipe.data.random_shift)
-    wordings = paraphrases(dataset, episodes) if recipe.data.paraphrase else {}
+    told = [part.windows.dataset.episodes[index] for part in parts for index in part.windows.episodes]
+    wordings = paraphrases(told) if recipe.data.paraphrase else {}
 
     def transformed(sample: Sample, rng: np.random.Generator) -> Sample:
         shifted = dict(shift(sample, rng))
         if wordings and INSTRUCTION in shifted:
-            choices = [wordings[text] for text in shifted[INSTRUCTION]]
+            choices = [wordings.get(text, (text,)) for text in shifted[INSTRUCTION]]
             shifted[INSTRUCTION] = [texts[rng.integers(len(texts))] for texts in choices]
         return chain.forward(shifted)[0]
 
     return transformed
 
 
-def paraphrases(dataset: Dataset, episodes: Sequence[int]) -> dict[str, tuple[str, ...]]:
+def paraphrases(episodes: Iterable[EpisodeRecord]) -> dict[str, tuple[str, ...]]:
     """Return for every instruction of `episodes` all those of the same task, itself among them.
 
     An instruction that several tasks share stands for itself alone, as it says not which task is meant.
     """
     texts: dict[str, set[str]] = {}
     tasks: dict[str, set[str]] = {}
-    for index in episodes:
-        episode = dataset.episodes[index]
+    for episode in episodes:
         task = str(episode.origin.get("task", episode.instruction))
         texts.setdefault(task, set()).add(episode.instruction)
         tasks.setdefault(episode.instruction, set()).add(task)

@@ -30,25 +30,25 @@ TASKS = ("drawer-open", "drawer-close")
 
 @pytest.mark.parametrize("name", mt10_rows.DESCRIPTIONS)
 def test_every_row_reads_what_is_recorded(name: str) -> None:
-    recipe = mt10_rows.recipe_of(name, 1500)
+    recipe = mt10_rows.recipe_of(name, 1200)
     recipe.policy.needs(MetaWorld(cameras=mt10_rows.RECORDED).spec)
-    assert recipe.train.steps == (7000 if name == "main" else 1500)
+    assert recipe.train.steps == (7000 if name == "main" else 1200)
 
 
 def test_ablations_differ_from_the_reference_in_one_thing() -> None:
-    reference = mt10_rows.recipe_of("reference", 1500)
+    reference = mt10_rows.recipe_of("reference", 1200)
     main = recipe_module.metaworld_mt10()
-    assert mt10_rows.recipe_of("main", 1500) == main
+    assert mt10_rows.recipe_of("main", 1200) == main
     assert replace(reference, train=main.train) == main
-    no_ema = mt10_rows.recipe_of("no-ema", 1500)
+    no_ema = mt10_rows.recipe_of("no-ema", 1200)
     assert no_ema.train.ema_decay == 0.0
     assert replace(no_ema, train=replace(no_ema.train, ema_decay=main.train.ema_decay)) == reference
-    chunk = mt10_rows.recipe_of("chunk-1", 1500)
+    chunk = mt10_rows.recipe_of("chunk-1", 1200)
     assert (chunk.policy.pred_horizon, chunk.policy.exec_horizon) == (1, 1)
     assert replace(chunk, policy=replace(chunk.policy, pred_horizon=16, exec_horizon=8)) == reference
-    silent = mt10_rows.recipe_of("no-language", 1500).policy
+    silent = mt10_rows.recipe_of("no-language", 1200).policy
     assert "instruction" not in silent.reads
-    assert mt10_rows.recipe_of("mse-head", 1500).policy == replace(reference.policy, head=Mse())
+    assert mt10_rows.recipe_of("mse-head", 1200).policy == replace(reference.policy, head=Mse())
     for name, cameras in {"one-camera": 1, "corner2": 1, "near-cameras": 2, "reference": 3}.items():
         row = metaworld_mt10.Mt10().row(name)
         assert len(row.cameras) == cameras

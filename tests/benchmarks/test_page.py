@@ -18,7 +18,7 @@ def test_the_page_says_what_the_files_say() -> None:
 
 def test_without_results_everything_is_not_measured_yet() -> None:
     text = benchmarks_page.page({})
-    assert text.count("Everything in this section is not measured yet.") == 2
+    assert text.count("Everything in this section is not measured yet.") == 3
     assert "make bench-mt10" in text
     assert "|" not in text
 
@@ -61,6 +61,49 @@ def test_every_measured_part_is_shown(tmp_path: Path) -> None:
     missing = "training/mt10, loading/mt10, inference/mt10, allocator/mt10"
     assert f"These parts are not measured yet: {missing}." in text
     assert "- a note" in text
+
+
+def made_up_loader() -> dict:
+    """Return the figures of the loader's benchmark on one dataset, with a backend that does not work."""
+    measures = {"samples_per_s": "samples/s", "p50_ms": "ms", "p99_ms": "ms", "first_ms": "ms", "resident_mib": "MiB"}
+    epoch = {name: several(10.0, 20.0, unit=unit) for name, unit in measures.items()}
+    side = {"epoch 1": epoch, "epoch 2": epoch}
+    settings = {"torchcodec, 2 workers": results.once(12.0, "samples/s"), "pyav, 2 workers": results.unavailable("no")}
+    ratios = ("first epoch ratio", "cached epoch ratio", "streaming ratio")
+    return {
+        "96x96": {
+            "frames": 1600,
+            "batch_size": 32,
+            "identical items": results.once(1000, "count", n=1000),
+            "lerobot setting": "torchcodec, 2 workers",
+            "lerobot settings": settings,
+            **dict.fromkeys(("kinema", "kinema streaming", "lerobot"), side),
+            **dict.fromkeys(ratios, several(2.0, 3.0, 4.0, unit="times as fast")),
+        }
+    }
+
+
+def test_the_loader_is_shown_beside_lerobot(tmp_path: Path) -> None:
+    versions = {"lerobot": "0.4.4", "torch": "2.13.0"}
+    path = results.write(
+        "loader", made_up_loader(), command="c", seeds=[0], directory=tmp_path, notes=["a note"], lerobot=versions
+    )
+    text = benchmarks_page.page({"loader": results.read(path)})
+    ratio = "3 [2, 4] (n = 3)"
+    assert f"| 96x96 | 1000/1000 | {ratio} | {ratio} | {ratio} |" in text
+    assert "| lerobot | 2 | 15 [10, 20] (n = 2) | 15 | 15 | 15 | 15 |" in text
+    assert "torchcodec, 2 workers: 12 samples/s; pyav, 2 workers: not available. Taken: torchcodec, 2 workers." in text
+    assert "Measured against lerobot 0.4.4, torch 2.13.0." in text
+
+
+def test_other_results_on_data_are_shown_figure_by_figure(tmp_path: Path) -> None:
+    figures = {"kills": {"lost": results.once(0, "count", n=50), "codec": "a|b"}, "speed": several(1.0, 3.0, unit="s")}
+    path = results.write("recorder_kill", figures, command="kill", seeds=[0], directory=tmp_path)
+    text = benchmarks_page.page({"recorder_kill": results.read(path)})
+    assert "## Recording that is killed" in text and "Large datasets" not in text
+    assert "| kills, lost | 0 (n = 50) | count |" in text
+    assert "| kills, codec | a/b |" in text
+    assert "| speed | 2 [1, 3] (n = 2) | s |" in text
 
 
 def test_tables_are_well_formed() -> None:

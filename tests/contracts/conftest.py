@@ -23,6 +23,7 @@ _REQUIRED: dict[str, Any] = {
     "vector": "proprioception",
     "vectors": ("proprioception",),
     "pixels": 2,
+    "pose": "hand",
     "modes": {"vector.proprioception": "mean_std", "action": "min_max"},
 }
 """Values of fields that have no default, by name: a new member with another required field adds it here."""

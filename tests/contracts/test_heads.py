@@ -20,7 +20,7 @@ PLANTED = """
 from dataclasses import dataclass
 import torch
 from torch import nn
-from kinema.heads.base import Head, HeadConfig
+from kinema.heads.base import Head, HeadConfig, step_mean
 
 @dataclass(frozen=True, kw_only=True)
 class Planted(HeadConfig):
@@ -39,8 +39,8 @@ class PlantedHead(Head):
         self.unused = nn.Linear(2, 2) if config.drops_parameter else None
 
     def loss(self, context, action, mask, *, rng):
-        error = (self.predict(context) - action).square().mean(-1)
-        return error if self.config.ignores_mask else error * mask
+        error = (self.predict(context) - action).square()
+        return error.mean(-1) if self.config.ignores_mask else step_mean(error, mask)
 
     def sample(self, context, *, rng):
         predicted = self.predict(context)
@@ -117,6 +117,29 @@ def check_padding_has_no_influence(config: HeadConfig) -> None:
     assert all(torch.equal(first, second) for first, second in zip(*results, strict=True)), "padding changes the loss"
 
 
+def check_padded_components_have_no_influence(config: HeadConfig) -> None:
+    """Entry 1 is of a robot with one action component: the other is padding."""
+    head = make(config)
+    train(head, 3)
+    action, steps = actions_and_mask()
+    components = torch.ones(BATCH, 1, ACTIONS, dtype=torch.bool)
+    components[1, :, 1] = False
+    mask = steps[..., None] & components
+    results = []
+    for padding in (0.0, 50.0):
+        filled = torch.where(mask, action, torch.tensor(padding)).requires_grad_()
+        head.zero_grad()
+        loss = head.loss(context_of(), filled, mask, rng=torch.Generator().manual_seed(3))
+        assert loss.shape == steps.shape and (loss[~steps] == 0).all() and (loss[steps] != 0).all()
+        loss.sum().backward()
+        assert filled.grad is None or (filled.grad[~mask] == 0).all(), "padded components get a gradient"
+        results.append([loss.detach(), *[p.grad.clone() for p in head.parameters() if p.grad is not None]])
+    assert all(torch.equal(first, second) for first, second in zip(*results, strict=True)), "padding changes the loss"
+    whole = head.loss(context_of(), action, steps, rng=torch.Generator().manual_seed(3))
+    ones = head.loss(context_of(), action, steps[..., None].expand_as(action), rng=torch.Generator().manual_seed(3))
+    assert torch.allclose(whole, ones), "components that are all real change nothing"
+
+
 def check_sample_is_a_function_of_the_generator(config: HeadConfig) -> None:
     head = make(config).eval()
     first = head.sample(context_of(), rng=torch.Generator().manual_seed(7))
@@ -183,6 +206,8 @@ def test_a_planted_head_is_discovered_and_its_fault_found(plant: Callable[[str, 
     check_configuration_round_trip(planted())
     with pytest.raises(AssertionError, match="padded steps carry a loss"):
         check_padding_has_no_influence(planted(ignores_mask=True))
+    with pytest.raises(AssertionError):
+        check_padded_components_have_no_influence(planted(ignores_mask=True))
     with pytest.raises(AssertionError):
         check_sample_is_a_function_of_the_generator(planted(global_noise=True))
     with pytest.raises(AssertionError, match="depends on its neighbours"):

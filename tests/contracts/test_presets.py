@@ -43,7 +43,7 @@ def preset(robot: RobotSpec) -> Callable[[str], PolicyConfig]:
     def build(name: str) -> PolicyConfig:
         config = find("policy", name)(cameras=CAMERAS)
         assert isinstance(config, PolicyConfig)
-        return config.fit(statistics(robot))
+        return config.fit(lambda before: statistics(robot))
 
     return build
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kinema.actions import poses, rotations
 from kinema.core.config import from_data, to_data
 from kinema.core.errors import KinemaError
 from kinema.core.names import members
@@ -19,9 +20,16 @@ Configure = Callable[[str, str], Any]
 
 
 def training_sample(observe: Observe) -> dict[str, Any]:
+    """Return a sample whose actions are poses and one number more, so that any transform of actions can read them."""
     rng = np.random.default_rng(1)
-    action = rng.uniform(-0.4, 0.2, (4, 6, 2)).astype(np.float32)
-    return {**observe(4, 2), "action": action, "mask": np.ones((4, 6), bool)}
+
+    def pose_vectors(steps: int) -> np.ndarray:
+        position = rng.uniform(-0.4, 0.2, (4, steps, 3))
+        turn = rotations.exp(rng.uniform(-1.0, 1.0, (4, steps, 3)))
+        return poses.to_vector(poses.pose(position, turn)).astype(np.float32)
+
+    action = np.concatenate([pose_vectors(6), rng.uniform(0.0, 0.1, (4, 6, 1)).astype(np.float32)], axis=-1)
+    return {**observe(4, 2), "vector.hand": pose_vectors(2), "action": action, "mask": np.ones((4, 6), bool)}
 
 
 def statistics(sample: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
@@ -77,7 +85,7 @@ def check_acting_needs_no_action(fitted: Transform, sample: dict[str, Any]) -> N
     whole, _ = fitted.forward(sample)
     for key in transformed:
         assert same(transformed[key], whole[key]), f"{key} differs between training and acting"
-    assert fitted.inverse(np.zeros((4, 6, 2), np.float32), memo).shape == (4, 6, 2)
+    assert fitted.inverse(whole["action"], memo).shape == sample["action"].shape
 
 
 def check_statistics_are_asked_for(transform: Transform, sample: dict[str, Any]) -> None:

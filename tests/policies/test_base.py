@@ -97,7 +97,7 @@ def test_reset_without_seeds_repeats_itself() -> None:
 
 def test_actions_are_clipped_to_the_bounds_of_each_component() -> None:
     wide = {"action": {"mean": np.array([0.0, 5.0]), "std": np.array([50.0, 1.0])}}
-    config = replace(CONFIG, transforms=(Normalise(modes={"action": "mean_std"}),)).fit(wide)
+    config = replace(CONFIG, transforms=(Normalise(modes={"action": "mean_std"}),)).fit(lambda before: wide)
     chunk = policy_of(config).act(observation(1, 2, 3))
     assert chunk.action.shape == (3, 4, 2) and chunk.exec_horizon == 2
     assert (np.abs(chunk.action[..., 0]) <= 1).all() and np.abs(chunk.action[..., 0]).max() == 1

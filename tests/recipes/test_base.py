@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from kinema.actions.poses import COMPONENTS, LAYOUT, UNITS, pose, to_vector
 from kinema.core.episode import Episode
 from kinema.core.errors import DataError, KinemaError, SpecMismatch
 from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
@@ -24,6 +27,7 @@ from kinema.policies.base import PolicyConfig, fingerprint
 from kinema.recipes.base import DataConfig, Prepared, Recipe, paraphrases, prepare
 from kinema.train.config import TrainConfig
 from kinema.transforms.normalise import Normalise
+from kinema.transforms.relative_action import RelativeAction
 
 EPISODES, LENGTH = 6, 7
 ROBOT = RobotSpec(
@@ -64,17 +68,26 @@ RECIPE = Recipe(
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    root = tmp_path_factory.mktemp("recipes") / "data"
-    writer = DatasetWriter(root, ROBOT, provenance={"command": "tests"})
+    return recorded(tmp_path_factory.mktemp("recipes") / "data", range(EPISODES))
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return recorded(tmp_path_factory.mktemp("recipes") / "second", (50, 51))
+
+
+def recorded(root: Path, values: Iterable[int], robot: RobotSpec = ROBOT, success: bool = True) -> Dataset:
+    """Return a dataset of one episode for each of `values`, whose action is that value throughout."""
+    writer = DatasetWriter(root, robot, provenance={"command": "tests"})
     rng = np.random.default_rng(0)
-    for index in range(EPISODES):
+    for index in values:
         ramp = np.linspace(0, 255, 16)[:, None, None] * np.ones((16, 16, 3))
         frames = {
             "image.front": np.broadcast_to(ramp.astype(np.uint8), (LENGTH, 16, 16, 3)).copy(),
             "vector.proprioception": rng.normal(size=(LENGTH, 1)).astype(np.float32),
             "action": np.full((LENGTH, 1), float(index), np.float32),
         }
-        writer.append(Episode(instruction="go", frames=frames, success=True, origin={"task": "a", "episode": index}))
+        writer.append(Episode(instruction="go", frames=frames, success=success, origin={"task": "a", "episode": index}))
     return open_dataset(root)
 
 
@@ -162,7 +175,7 @@ def wordy(root: Path, **changes: Any) -> Dataset:
 
 def test_a_sample_is_told_any_wording_of_its_own_task(tmp_path: Path) -> None:
     dataset = wordy(tmp_path / "data")
-    assert paraphrases(dataset, range(6)) == {
+    assert paraphrases(dataset.episodes) == {
         "open": ("go", "open", "pull"),
         "pull": ("go", "open", "pull"),
         "shut": ("go", "push", "shut"),
@@ -184,3 +197,116 @@ def test_a_sample_is_told_any_wording_of_its_own_task(tmp_path: Path) -> None:
 def test_failed_demonstrations_are_not_imitated(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="6 of 6 episodes are marked as failures"):
         prepare(RECIPE, wordy(tmp_path / "data", success=False))
+
+
+def with_data(**options: Any) -> Recipe:
+    return replace(RECIPE, data=replace(RECIPE.data, **options))
+
+
+def values(prepared: Prepared, steps: int, start: int = 0) -> np.ndarray:
+    """Return which episodes' actions the batches of some steps hold, (steps, B)."""
+    statistics, batches = prepared.policy.transforms[0].statistics["action"], prepared.batches(start)
+    actions = np.stack([next(batches)["action"][:, 0, 0] for _ in range(steps)])
+    return np.round(actions * statistics["std"] + statistics["mean"]).astype(int)
+
+
+def test_several_datasets_are_one_mixture(dataset: Dataset, second: Dataset) -> None:
+    recipe = with_data(weights=(1.0, 4.0), weights_mean="replace")
+    prepared = prepare(recipe, dataset, second)
+    assert prepared.share == (0.2, 0.8)
+    drawn = values(prepared, 10)
+    assert ((drawn >= 50).sum(axis=1) == 4).all(), "four of every five samples, in each batch"
+    assert set(drawn.ravel()) == {*prepared.train_episodes} - {6, 7} | {50, 51}
+    assert prepared.train_episodes[-2:] == (6, 7) and len(prepared.held_out_episodes) == 1, "numbered through both"
+    statistics = prepared.policy.transforms[0].statistics["action"]
+    rows = [*prepared.train_episodes[:-2], 50, 51]
+    assert statistics["mean"].tolist() == pytest.approx([np.mean(rows)]), "of all rows, whatever their weight"
+    assert np.array_equal(values(prepared, 3, start=7), drawn[7:])
+    assert [len(part["action"]) for part in prepared.held_out()] == [5, 2]
+    by_frames = prepare(RECIPE, dataset, second)
+    assert by_frames.share == pytest.approx((5 / 7, 2 / 7)) and identity(by_frames) == identity(prepared)
+    assert prepare(with_data(alpha=0.0), dataset, second).share == (0.5, 0.5)
+
+
+def test_datasets_that_cannot_be_mixed_are_named(dataset: Dataset, second: Dataset, tmp_path: Path) -> None:
+    other = recorded(tmp_path / "other", (1,), replace(ROBOT, embodiment="leg"))
+    with pytest.raises(SpecMismatch, match=r"other does not fit .*data:\n.*embodiment: 'leg', expected 'arm'"):
+        prepare(RECIPE, dataset, other)
+    with pytest.raises(KinemaError, match="say whether they multiply"):
+        prepare(with_data(weights=(1.0, 2.0)), dataset, second)
+    with pytest.raises(KinemaError, match="there is one"):
+        prepare(with_data(alpha=0.5), dataset)
+    with pytest.raises(KinemaError, match="oxe-magic-soup has no dataset 'data'"):
+        prepare(with_data(weights="oxe-magic-soup"), dataset, second)
+
+
+def listed(path: Path, **content: Any) -> Recipe:
+    path.write_text(json.dumps(content), "utf-8")
+    return with_data(exclude=(str(path),))
+
+
+def test_excluded_episodes_are_neither_trained_on_nor_held_out(
+    dataset: Dataset, second: Dataset, tmp_path: Path
+) -> None:
+    whole = prepare(RECIPE, dataset)
+    out = whole.train_episodes[1]
+    reasons = {str(out): ["idle 0.62 above 0.5"]}
+    recipe = listed(tmp_path / "own.json", dataset=dataset.content_hash, episodes=[out], reasons=reasons)
+    prepared = prepare(recipe, dataset)
+    assert prepared.excluded_episodes == (out,) and prepared.held_out_episodes == whole.held_out_episodes
+    assert prepared.train_episodes == tuple(e for e in whole.train_episodes if e != out)
+    assert set(values(prepared, 12).ravel()) == set(prepared.train_episodes)
+    assert prepare(recipe, second, dataset).excluded_episodes == (2 + out,), "the list finds its dataset"
+    held = listed(tmp_path / "held.json", episodes=list(whole.held_out_episodes))
+    assert prepare(held, dataset).held_out is None
+    failed = recorded(tmp_path / "failed", (1, 2), success=False)
+    with pytest.raises(DataError, match=r"1 of 2 episodes are marked as failures, such as 1; .* or exclude them"):
+        prepare(listed(tmp_path / "f.json", episodes=[0]), failed)
+
+
+def test_exclusion_lists_that_do_not_fit_are_named(dataset: Dataset, second: Dataset, tmp_path: Path) -> None:
+    for content, message in (
+        ({"dataset": second.content_hash, "episodes": [0]}, r"is for the dataset .*, but data is .*\nfix: score"),
+        ({"episodes": [6]}, "no episode 6; .* has episodes 0 to 5"),
+        ({"episodes": list(range(6))}, "nothing is left"),
+        ({"episodes": [1, 1]}, "listed twice"),
+        ({"episodes": "1"}, "expected a list of episode numbers"),
+        ({"episodes": [True]}, "expected a list of episode numbers"),
+        ({"episodes": [1], "reason": {}}, "unknown entry 'reason'; did you mean 'reasons'"),
+        ({"episodes": [1], "reasons": {"2": ["idle"]}}, "'reasons' is not a mapping"),
+        ({"episodes": [1], "dataset": 3}, "'dataset' is 3"),
+    ):
+        with pytest.raises(DataError, match=message):
+            prepare(listed(tmp_path / "list.json", **content), dataset)
+    with pytest.raises(DataError, match="names no dataset, and there are 2"):
+        prepare(listed(tmp_path / "list.json", episodes=[1]), dataset, second)
+    with pytest.raises(DataError, match=r"cannot read .*none\.json"):
+        prepare(with_data(exclude=(str(tmp_path / "none.json"),)), dataset)
+
+
+def test_each_transform_is_fitted_to_what_those_before_it_leave(tmp_path: Path) -> None:
+    """Statistics of world poses would be those of where the hand was, not of where it goes from there."""
+    hand = Vector(name="hand", components=COMPONENTS, units=UNITS, frame="world", rotation=LAYOUT)
+    action = replace(ROBOT.action, components=COMPONENTS, units=UNITS, low=(-9.0,) * 9, high=(9.0,) * 9)
+    spec = replace(ROBOT, observation=ObservationSpec(vectors=(hand,)), action=action)
+    writer = DatasetWriter(tmp_path / "poses", spec)
+    for number in range(4):
+        positions = np.array([5.0 + number, 0.0, 0.0]) + np.linspace(0, 0.3, 31)[:, None] * np.array([0.0, 0.0, 1.0])
+        poses = np.array([pose(place, np.eye(3)) for place in positions])
+        frames = {"vector.hand": to_vector(poses[:-1]), "action": to_vector(poses[1:])}
+        frames = {key: value.astype(np.float32) for key, value in frames.items()}
+        writer.append(Episode(instruction="lift", frames=frames, success=True, origin={"episode": number}))
+    policy = PolicyConfig(
+        encoders={"hand": Proprioception(vector="hand", hidden=4)},
+        trunk=Fusion(blocks=1),
+        head=Mse(blocks=1),
+        transforms=(RelativeAction(pose="hand"), Normalise(modes={"action": "mean_std"})),
+        width=4,
+        pred_horizon=1,
+        exec_horizon=1,
+    )
+    prepared = prepare(replace(RECIPE, policy=policy), open_dataset(tmp_path / "poses"))
+    fitted = prepared.policy.transforms[1]
+    assert isinstance(fitted, Normalise) and fitted.statistics is not None
+    np.testing.assert_allclose(fitted.statistics["action"]["mean"][:3], [0.0, 0.0, 0.01], atol=1e-6)
+    np.testing.assert_allclose(fitted.statistics["action"]["std"], 0.0, atol=1e-6)

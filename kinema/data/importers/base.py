@@ -1,109 +1,62 @@
-"""What every importer shares: the fields of a foreign recording, and the card that says what they mean.
+"""What every importer shares: a source of raw episodes, and how a card makes typed ones of them.
 
 An importer is one file with one function of its name, `robomimic(path) -> Source`. A source lists its fields and reads
 episodes as raw arrays; a `Card` says which of them are cameras, vectors and the action, in the typed words of kinema.
-What the file itself does not tell is `UNKNOWN` in the card that the source proposes, and must be filled in by a person.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from kinema.core.episode import Episode
 from kinema.core.errors import DataError, SpecMismatch, nearest
 from kinema.core.spec import ACTION, ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
-
-UNKNOWN = "?"
-"""What a card says where the file is silent."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """One array of a foreign recording: the shape and dtype of one step; `instruction` fields have dtype "text"."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraCard:
-    """A camera `name` read from `field`, turned by `turned_deg` (0 or 180) to be the right way up."""
-
-    name: str
-    field: str
-    turned_deg: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class VectorCard:
-    """A vector `name` made of `fields`, concatenated in order, with one unit for each component and one frame."""
-
-    name: str
-    fields: tuple[str, ...]
-    components: tuple[str, ...]
-    units: tuple[str, ...]
-    frame: str = UNKNOWN
-    rotation: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActionCard:
-    """The action, made of `fields` concatenated in order; the rest as in `ActionSpec`. Unknown bounds are None."""
-
-    fields: tuple[str, ...]
-    components: tuple[str, ...]
-    units: tuple[str, ...]
-    frame: str = UNKNOWN
-    kind: str = UNKNOWN
-    integrator: str = UNKNOWN
-    low: tuple[float, ...] | None = None
-    high: tuple[float, ...] | None = None
-    gripper: str | None = None
-    rotation: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """What the fields of a foreign recording mean; `instruction` is a text, or `field:<name>` of a text field."""
-
-    embodiment: str = UNKNOWN
-    rate_hz: float | None = None
-    cameras: tuple[CameraCard, ...] = ()
-    vectors: tuple[VectorCard, ...] = ()
-    action: ActionCard
-    instruction: str = UNKNOWN
-
-    def missing(self) -> list[str]:
-        """Return what still has to be said, one line each."""
-        lines = [f"{name}: not said" for name in ("embodiment", "instruction") if getattr(self, name) == UNKNOWN]
-        lines += [] if self.rate_hz else ["rate_hz: not said"]
-        for vector in self.vectors:
-            lines += _silent(vector, f"vector {vector.name!r}")
-        lines += _silent(self.action, "action")
-        words = ("kind", "integrator", "gripper")
-        lines += [f"action: {name} not said" for name in words if getattr(self.action, name) == UNKNOWN]
-        lines += [f"action: {name} not said" for name in ("low", "high") if getattr(self.action, name) is None]
-        return lines
-
-
-def _silent(part: VectorCard | ActionCard, name: str) -> list[str]:
-    lines = [f"{name}: {what} not said" for what in ("frame", "rotation") if getattr(part, what) == UNKNOWN]
-    unsaid = [c for c, unit in zip(part.components, part.units, strict=False) if unit == UNKNOWN]
-    return lines + ([f"{name}: unit of {', '.join(unsaid)} not said"] if unsaid else [])
+from kinema.data.align import align
+from kinema.data.cards import CameraCard, Card, Field
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawEpisode:
-    """One episode as it lies in the file: field -> (T, ...) array, or one text; `captured_ns` by field where known."""
+    """One episode as it lies in the file: field -> (T, ...) array, or one text; `captured_ns` by field where known.
+
+    `success` is None where the file does not say. With `own_clocks` each field has its own length, rate and
+    `captured_ns`, and rows are made on one clock.
+    """
 
     fields: Mapping[str, np.ndarray | str]
-    success: bool
+    success: bool | None = None
+    own_clocks: bool = False
     origin: Mapping[str, str | int | float] = field(default_factory=dict)
     captured_ns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+T = TypeVar("T")
+
+
+class LazyFields(Mapping[str, T]):
+    """The fields of an episode, each read by `load(name)` when asked for, so that unused images cost nothing."""
+
+    def __init__(self, names: Iterable[str], load: Callable[[str], T]) -> None:
+        self._names, self._load = tuple(names), load
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._load(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # the inherited one would read the field
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class Source(ABC):
@@ -158,57 +111,88 @@ def spec_of(source: Source, card: Card) -> RobotSpec:
     )
 
 
-def episodes(source: Source, card: Card) -> Iterator[Episode]:
-    """Yield the source's episodes as `card` reads them; raises SpecMismatch or DataError naming what does not fit."""
+def episodes(source: Source, card: Card, chosen: Iterable[int] | None = None) -> Iterator[Episode]:
+    """Yield the source's episodes as `card` reads them, only the `chosen` ones if given, in that order.
+
+    Raises SpecMismatch or DataError naming what does not fit.
+    """
     spec_of(source, card)
-    for index in range(len(source)):
-        yield _assemble(source.read(index), card, index)
+    for index in range(len(source)) if chosen is None else chosen:
+        raw = source.read(index)
+        try:
+            yield _assemble(raw, card)
+        except DataError as error:
+            raise DataError(f"episode {index}: {error}") from error
 
 
-def _assemble(raw: RawEpisode, card: Card, index: int) -> Episode:
-    frames: dict[str, np.ndarray] = {}
-    captured: dict[str, np.ndarray] = {}
+def _assemble(raw: RawEpisode, card: Card) -> Episode:
     parts = {f"image.{c.name}": (c.field,) for c in card.cameras} | {f"vector.{v.name}": v.fields for v in card.vectors}
-    for key, names in {**parts, ACTION: card.action.fields}.items():
-        values = [np.asarray(raw.fields[name]) for name in names]
-        frames[key] = _image(values[0], names[0]) if key.startswith("image.") else _vector(values, names)
-        if names[0] in raw.captured_ns:
-            captured[key] = raw.captured_ns[names[0]]
-    for camera in card.cameras:
-        if camera.turned_deg == 180:
-            frames[f"image.{camera.name}"] = np.ascontiguousarray(frames[f"image.{camera.name}"][:, ::-1, ::-1])
-    lengths = {key: len(values) for key, values in frames.items()}
-    if len(set(lengths.values())) != 1:
-        raise DataError(f"episode {index}: fields of different lengths: {lengths}")
+    parts[ACTION] = card.action.fields
+    values = {name: np.asarray(_field(raw, name)) for names in parts.values() for name in names}
+    stamps, valid = {name: raw.captured_ns[name] for name in values if name in raw.captured_ns}, {}
+    if raw.own_clocks:
+        rows = align(stamps, rate_hz=float(card.rate_hz or 0), max_age_s=card.max_age_s)
+        values = {name: value[rows.index[name]] for name, value in values.items()}
+        stamps = {name: stamps[name][rows.index[name]] for name in values}
+        valid = {key: np.logical_and.reduce([rows.fresh[name] for name in names]) for key, names in parts.items()}
+    _check_lengths(values)
+    frames = {key: _vector(values, names) for key, names in parts.items() if not key.startswith("image.")}
+    frames |= {f"image.{camera.name}": _image(values[camera.field], camera) for camera in card.cameras}
+    captured = {key: np.minimum.reduce([stamps[n] for n in parts[key]]) for key in frames if {*parts[key]} <= {*stamps}}
     return Episode(
-        instruction=_instruction(raw, card, index),
+        instruction=_instruction(raw, card),
         frames=frames,
-        success=raw.success,
+        success=_success(raw, card),
         origin=dict(raw.origin),
         captured_ns=captured,
+        valid=valid,
     )
 
 
-def _instruction(raw: RawEpisode, card: Card, index: int) -> str:
+def _field(raw: RawEpisode, name: str) -> np.ndarray | str:
+    if name not in raw.fields:
+        raise DataError(f"no field {name!r}{nearest(name, raw.fields)}")
+    return raw.fields[name]
+
+
+def _check_lengths(values: Mapping[str, np.ndarray]) -> None:
+    lengths = {name: len(value) if value.ndim else 0 for name, value in values.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise DataError(f"fields of different lengths, or without steps: {lengths}")
+
+
+def _success(raw: RawEpisode, card: Card) -> bool:
+    if card.success != "file":
+        return card.success == "all"
+    if raw.success is None:
+        raise DataError("the file does not say whether it succeeded; the card's success must be 'all' or 'none'")
+    return raw.success
+
+
+def _instruction(raw: RawEpisode, card: Card) -> str:
     if not card.instruction.startswith("field:"):
         return card.instruction
-    text = raw.fields[card.instruction.removeprefix("field:")]
+    text = _field(raw, card.instruction.removeprefix("field:"))
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"episode {index}: {card.instruction} is {text!r:.80}, expected a text")
+        raise DataError(f"{card.instruction} is {text!r:.80}, expected a text")
     return text
 
 
-def _image(values: np.ndarray, name: str) -> np.ndarray:
+def _image(values: np.ndarray, camera: CameraCard) -> np.ndarray:
+    if values.dtype.kind == "f" and values.size and np.array_equal(values, np.clip(np.rint(values), 0, 255)):
+        values = values.astype(np.uint8)  # whole numbers from 0 to 255 that the file keeps as floats
     if values.dtype != np.uint8 or values.ndim != 4 or values.shape[3] != 3:
-        raise DataError(f"field {name!r}: {values.dtype} {values.shape}, expected (T, Hi, Wi, 3) uint8 RGB")
-    return np.ascontiguousarray(values)
+        raise DataError(f"field {camera.field!r}: {values.dtype} {values.shape}, expected (T, Hi, Wi, 3) of 0 to 255")
+    values = values[:, ::-1, ::-1] if camera.turned_deg == 180 else values
+    return np.ascontiguousarray(values[..., ::-1] if camera.channels == "bgr" else values)
 
 
-def _vector(values: list[np.ndarray], names: tuple[str, ...]) -> np.ndarray:
-    for name, value in zip(names, values, strict=True):
-        if value.dtype.kind not in "fiub":
-            raise DataError(f"field {name!r}: {value.dtype}, expected numbers")
-    return np.concatenate([v.reshape(len(v), -1) for v in values], axis=1).astype(np.float32)
+def _vector(values: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    for name in names:
+        if values[name].dtype.kind not in "fiub":
+            raise DataError(f"field {name!r}: {values[name].dtype}, expected numbers")
+    flat = [values[name].reshape(len(values[name]), -1) for name in names]
+    return np.concatenate(flat, axis=1).astype(np.float32)
 
 
 def _used(card: Card) -> list[str]:
@@ -229,6 +213,10 @@ def _widths(source: Source, card: Card) -> list[str]:
         shape = source.fields[camera.field].shape
         if len(shape) != 3 or shape[2] != 3:
             lines.append(f"camera {camera.name!r}: field {camera.field!r} is {shape}, expected (Hi, Wi, 3)")
-        if camera.turned_deg not in (0, 180):
-            lines.append(f"camera {camera.name!r}: turned_deg {camera.turned_deg}, expected 0 or 180")
+        for what, allowed in (("turned_deg", (0, 180)), ("channels", ("rgb", "bgr"))):
+            if getattr(camera, what) not in allowed:
+                given = getattr(camera, what)
+                lines.append(f"camera {camera.name!r}: {what} {given!r}, expected {allowed[0]!r} or {allowed[1]!r}")
+    if card.success not in ("file", "all", "none"):
+        lines.append(f"success: {card.success!r}, expected 'file', 'all' or 'none'")
     return lines

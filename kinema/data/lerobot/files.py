@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from kinema.core.errors import DataError, UnavailableError
 from kinema.core.files import sync_directory
 
 STAGING, QUARANTINE, LOCK = ".staging", ".quarantine", ".lock"
+LOCK_WAIT_S = 5.0
 
 
 @contextlib.contextmanager
@@ -25,15 +28,46 @@ def reported(root: Path) -> Iterator[None]:
         raise UnavailableError(f"cannot write {error.filename or root}: {error.strerror or error}") from error
 
 
-@contextlib.contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold the dataset's lock, waiting for whoever has it; a killed holder lets go of it."""
-    with open(root / LOCK, "a") as file:
-        if os.name == "posix":
-            import fcntl
+def lock(root: Path) -> TextIO:
+    """Return the dataset's lock, held until it is closed; a killed holder lets go of it.
 
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    Raises UnavailableError when another writer keeps it for longer than a commit takes.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_S
+    file = open(root / LOCK, "a+")  # noqa: SIM115 - held open, that is the lock
+    while not _taken(file) or not _is_at(file, root / LOCK):
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"{root} is being written by another writer (process {holder}); one at a time")
+        time.sleep(0.02)
+        file = open(root / LOCK, "a+")  # noqa: SIM115
+    # Only for the message above: a full disk must not stop a reader of the lock.
+    with contextlib.suppress(OSError):
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+    return file
+
+
+def _taken(file: TextIO) -> bool:
+    if os.name == "posix":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    """Return whether the open file is the one under the name: an edit in place exchanges the directory around it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -58,12 +92,6 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         raise DataError(f"{path} is truncated or not a parquet file: {error}") from error
 
 
-def sync_file(path: Path) -> None:
-    """Flush a written file to disk."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-
-
 def sync_directories(root: Path, paths: Sequence[Path]) -> None:
     """Flush the directories that hold `paths`, up to and with `root`, so that their names survive a power cut."""
     folders = {root}
@@ -79,8 +107,11 @@ def move(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def quarantine(root: Path, paths: Sequence[Path]) -> Path | None:
-    """Move `paths` into a new numbered folder of `.quarantine/`, keeping their places; returns it, or None if none."""
+def quarantine(root: Path, paths: Sequence[Path], reason: str = "not committed: the writer was stopped") -> Path | None:
+    """Move `paths` into a new numbered folder of `.quarantine/`, keeping their places, with the reason beside them.
+
+    Returns the folder, or None when there are no paths.
+    """
     if not paths:
         return None
     number = 0
@@ -88,5 +119,8 @@ def quarantine(root: Path, paths: Sequence[Path]) -> Path | None:
         number += 1
     for path in paths:
         move(path, folder / path.relative_to(root))
+    # What matters is that the files are out of the way; on a full disk they are so without a word.
+    with contextlib.suppress(OSError):
+        (folder / "reason.txt").write_text(reason + "\n", "utf-8")
     sync_directories(root, [*paths, *(folder / path.relative_to(root) for path in paths)])
     return folder

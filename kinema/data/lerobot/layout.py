@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ DEFAULT_FEATURES = {
     "index": "int64",
     "task_index": "int64",
 }
+CAPTURED, VALID = "captured_ns.", "valid."
+"""Before the format's name of a key: when each row was captured [ns], and whether it was or repeats the row before."""
 _IMAGE, _VECTOR = "image.", "vector."
 _VECTOR_NAMES = {"proprioception": "observation.state", "full_state": "observation.environment_state"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-.]*")
@@ -87,8 +89,24 @@ def frames_per_second(spec: RobotSpec) -> int:
     return int(spec.rate_hz)
 
 
-def features(spec: RobotSpec, codec: VideoCodec) -> dict[str, dict[str, Any]]:
-    """Return the `features` entry of info.json."""
+def timing(captured: Iterable[str], valid: Iterable[str]) -> dict[str, str]:
+    """Return the dtype of each feature that says when the keys `captured` were captured and whether `valid` are."""
+    times = {CAPTURED + feature_key(key): "int64" for key in captured}
+    return times | {VALID + feature_key(key): "bool" for key in valid}
+
+
+def timing_keys(info: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the keys with capture times and the keys with validity of a dataset, from its info.json."""
+    names = tuple(info["features"])
+    captured = (sample_key(name[len(CAPTURED) :]) for name in names if name.startswith(CAPTURED))
+    valid = (sample_key(name[len(VALID) :]) for name in names if name.startswith(VALID))
+    return tuple(captured), tuple(valid)
+
+
+def features(
+    spec: RobotSpec, codec: VideoCodec, captured: Iterable[str] = (), valid: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Return the `features` entry of info.json; `captured` and `valid` are the keys that also say when and whether."""
     fps = frames_per_second(spec)
     table: dict[str, dict[str, Any]] = {}
     for key, components in widths(spec).items():
@@ -111,10 +129,20 @@ def features(spec: RobotSpec, codec: VideoCodec) -> dict[str, dict[str, Any]]:
         table[feature_key(camera.key)] = {"dtype": "video", "shape": shape, "names": names, "info": info}
     if len(table) != len(widths(spec)) + len(spec.observation.cameras):
         raise SpecMismatch("two cameras or two vectors of the spec have the same name")
-    return table | {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in DEFAULT_FEATURES.items()}
+    plain = timing(captured, valid) | DEFAULT_FEATURES
+    return table | {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in plain.items()}
 
 
-def info(spec: RobotSpec, codec: VideoCodec, *, episodes: int, frames: int, tasks: int) -> dict[str, Any]:
+def info(
+    spec: RobotSpec,
+    codec: VideoCodec,
+    captured: Iterable[str] = (),
+    valid: Iterable[str] = (),
+    *,
+    episodes: int,
+    frames: int,
+    tasks: int,
+) -> dict[str, Any]:
     """Return the content of info.json for a dataset with these totals."""
     return {
         "codebase_version": CODEBASE_VERSION,
@@ -129,7 +157,7 @@ def info(spec: RobotSpec, codec: VideoCodec, *, episodes: int, frames: int, task
         "splits": {"train": f"0:{episodes}"} if episodes else {},
         "data_path": DATA_PATH,
         "video_path": VIDEO_PATH if spec.observation.cameras else None,
-        "features": features(spec, codec),
+        "features": features(spec, codec, captured, valid),
     }
 
 
@@ -178,7 +206,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`, or raise DataError naming it."""
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a {type(content).__name__}, expected an object")

@@ -30,9 +30,11 @@ EPISODE_COLUMNS = (
 def frame_columns(
     episode: Episode, keys: Sequence[str], *, index: int, start: int, task: int, fps: int
 ) -> dict[str, np.ndarray]:
-    """Return the columns (T, D) of one episode's data table by feature name, the automatic ones (T, 1) last."""
+    """Return the columns (T, D) of one episode's data table by feature name; the automatic ones are (T, 1)."""
     steps = np.arange(len(episode))
     columns: dict[str, np.ndarray] = {layout.feature_key(key): episode.frames[key] for key in keys}
+    timing = {layout.CAPTURED + layout.feature_key(key): times for key, times in episode.captured_ns.items()}
+    timing |= {layout.VALID + layout.feature_key(key): flags for key, flags in episode.valid.items()}
     automatic: dict[str, np.ndarray] = {
         "timestamp": (steps / fps).astype(np.float32),
         "frame_index": steps,
@@ -40,7 +42,7 @@ def frame_columns(
         "index": start + steps,
         "task_index": np.full(len(episode), task),
     }
-    return columns | {name: values.reshape(-1, 1) for name, values in automatic.items()}
+    return columns | {name: values.reshape(-1, 1) for name, values in (timing | automatic).items()}
 
 
 def frames_table(columns: Mapping[str, np.ndarray]) -> pa.Table:
@@ -53,10 +55,17 @@ def frames_table(columns: Mapping[str, np.ndarray]) -> pa.Table:
 
 
 def episode_table(
-    episode: Episode, cameras: Sequence[str], stats: Mapping[str, FeatureStats], *, index: int, start: int, fps: int
+    episode: Episode,
+    cameras: Sequence[str],
+    stats: Mapping[str, FeatureStats],
+    *,
+    index: int,
+    start: int,
+    number: int,
+    fps: int,
 ) -> pa.Table:
-    """Return the one-row episodes table of episode `index`, whose rows begin at `start` and whose files are its own."""
-    chunk, file = divmod(index, layout.CHUNK_FILES)
+    """Return the one-row table of episode `index`, whose rows begin at `start` and whose files have the `number`."""
+    chunk, file = divmod(number, layout.CHUNK_FILES)
     row: dict[str, Any] = {
         "episode_index": index,
         "tasks": [episode.instruction],
@@ -71,10 +80,7 @@ def episode_table(
         row |= {f"{prefix}/chunk_index": chunk, f"{prefix}/file_index": file}
         row |= {f"{prefix}/from_timestamp": 0.0, f"{prefix}/to_timestamp": len(episode) / fps}
     row |= {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
-    row |= {
-        layout.ORIGIN_COLUMN: json.dumps(dict(episode.origin)),
-        layout.SUCCESS_COLUMN: bool(episode.success),
-    }
+    row |= {layout.ORIGIN_COLUMN: json.dumps(dict(episode.origin)), layout.SUCCESS_COLUMN: bool(episode.success)}
     return pa.table({name: pa.array([value]) for name, value in row.items()} | to_columns(stats))
 
 

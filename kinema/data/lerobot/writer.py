@@ -9,27 +9,27 @@ valid dataset after every episode. What a killed writer leaves uncommitted goes 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kinema.core.config import to_data
 from kinema.core.episode import Episode
 from kinema.core.errors import DataError, SpecMismatch
-from kinema.core.spec import RobotSpec, check_compatible
-from kinema.data.lerobot import layout
-from kinema.data.lerobot.check import check_episode
-from kinema.data.lerobot.episode_stats import NAMES, FeatureStats, from_nested, merge, of_images, of_rows, to_nested
-from kinema.data.lerobot.files import (
-    LOCK,
-    STAGING,
-    locked,
-    move,
-    quarantine,
-    reported,
-    sync_directories,
-    sync_file,
-    write_table,
+from kinema.core.spec import RobotSpec
+from kinema.data.edit.place import recover
+from kinema.data.lerobot import directory, layout
+from kinema.data.lerobot.check import check_episode, check_timing_keys
+from kinema.data.lerobot.draft import Draft
+from kinema.data.lerobot.episode_stats import FeatureStats, merge, of_images, of_rows, to_nested
+from kinema.data.lerobot.files import STAGING, lock, move, quarantine, reported, sync_directories, write_table
+from kinema.data.lerobot.recovery import (
+    committed_stats,
+    next_number,
+    place_columns,
+    place_prefixes,
+    places,
+    uncommitted,
 )
 from kinema.data.lerobot.tables import (
     episode_table,
@@ -39,13 +39,15 @@ from kinema.data.lerobot.tables import (
     read_tasks,
     tasks_table,
 )
-from kinema.data.video import VideoCodec, encode
+from kinema.data.video import VideoCodec
 
 
 class DatasetWriter:
     """Creates or resumes the dataset at `root` and appends episodes to it.
 
-    Resuming with another spec or codec is SpecMismatch; `codec` None means the dataset's own (a new one: VideoCodec()).
+    `captured` and `valid` name the keys (`image.<camera>`, `vector.<name>`, `action`) whose capture times and validity
+    every episode brings; like the spec and the codec they are fixed when the dataset is made. Resuming with others is
+    SpecMismatch; None means the dataset's own (a new one: none, VideoCodec()).
     `provenance` (versions, command, seeds; plain data) is kept in meta/kinema.json with the episode it begins at.
     A full or read-only disk is UnavailableError, and what was committed stays.
     """
@@ -56,20 +58,27 @@ class DatasetWriter:
         spec: RobotSpec,
         *,
         codec: VideoCodec | None = None,
+        captured: Sequence[str] | None = None,
+        valid: Sequence[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.root, self.spec = Path(root), spec
-        self._episodes, self._frames, self._unfinished = 0, 0, False
+        self._episodes, self._frames, self._number, self._unfinished = 0, 0, 0, False
         self.fps = layout.frames_per_second(spec)
+        self._prefixes = place_prefixes(layout.feature_key(camera.key) for camera in spec.observation.cameras)
         # Noted with the first episode: opening a dataset must not change what it is.
         self._provenance: Mapping[str, Any] | None = provenance or {}
         # Names that the format cannot hold are told before anything is made.
-        layout.features(spec, codec or VideoCodec())
+        timing = (tuple(captured or ()), tuple(valid or ()))
+        check_timing_keys(spec, *timing)
+        layout.features(spec, codec or VideoCodec(), *timing)
         with reported(self.root):
-            _make_root(self.root)
-            with locked(self.root):
-                self.codec = _open_kinema(self.root, spec, codec, provenance or {})
-                self._load()
+            recover(self.root.resolve())
+            directory.make_root(self.root)
+            with lock(self.root):
+                if not (self.root / layout.INFO).is_file():
+                    directory.create(self.root, spec, codec or VideoCodec(), timing, provenance or {})
+                self._load(codec, captured, valid)
 
     @property
     def origins(self) -> tuple[dict[str, str | int | float], ...]:
@@ -81,152 +90,139 @@ class DatasetWriter:
 
     def append(self, episode: Episode) -> int:
         """Commit one episode and return its index; raises SpecMismatch for a misfit before anything is written."""
-        check_episode(episode, self.spec)
-        with reported(self.root), locked(self.root):
-            on_disk = layout.read_info(self.root)["total_episodes"]
-            if on_disk != self._episodes:
-                raise DataError(
-                    f"{self.root} has {on_disk} episodes, this writer left it with {self._episodes}: "
-                    f"another writer appended; open the dataset again"
-                )
-            if self._unfinished:
-                self._load()
-            self._unfinished = True
-            if self._provenance is not None:
-                _note_provenance(self.root, self._episodes, self._provenance)
-                self._provenance = None
-            self._commit(episode)
-            self._unfinished = False
-        return self._episodes - 1
+        check_episode(episode, self.spec, self.captured, self.valid)
+        draft = self.begin()
+        try:
+            for key, video in draft.videos.items():
+                for image in episode.frames[key]:
+                    video.write(image)
+            return self._finish(draft, episode)
+        except BaseException as error:
+            self.abort(draft, f"{type(error).__name__}: {error}")
+            raise
 
-    def _load(self) -> None:
+    def begin(self) -> Draft:
+        """Return a new draft, whose videos take frames as they come; until its end no one else writes.
+
+        Raises UnavailableError while another writer is at work, DataError when one has been since this one opened.
+        """
+        with reported(self.root):
+            held = lock(self.root)
+            try:
+                if self._unfinished:
+                    self._load(self.codec, self.captured, self.valid)
+                if directory.fingerprint(self.root) != self._left:
+                    raise DataError(
+                        f"{self.root} was edited or compacted, or another writer appended; open the dataset again"
+                    )
+                folder = self.root / STAGING / f"ep-{self._episodes:06d}"
+                self._unfinished = True
+                folder.mkdir(parents=True)
+                draft = Draft(folder, held, self.spec, self.codec)
+                self._unfinished = False
+                return draft
+            except BaseException:
+                held.close()
+                raise
+
+    def commit(self, draft: Draft, rows: Episode) -> int:
+        """Commit a draft with the rest of its episode and return its index.
+
+        `rows` has every frame but the images, which the draft's videos have, as many as rows. After an error the
+        draft is aborted.
+        """
+        observation = self.spec.observation
+        images = tuple(camera.key for camera in observation.cameras)
+        blind = observation.select(tuple(key for key in observation.keys if key not in images))
+        try:
+            check_episode(rows, replace(self.spec, observation=blind), self.captured, self.valid)
+            for key, video in draft.videos.items():
+                if len(video) != len(rows):
+                    raise SpecMismatch(f"{key} has {len(video)} frames, the episode {len(rows)} rows")
+            return self._finish(draft, rows)
+        except BaseException as error:
+            self.abort(draft, f"{type(error).__name__}: {error}")
+            raise
+
+    def abort(self, draft: Draft, reason: str) -> None:
+        """Move a draft's files to `.quarantine/` with the reason beside them, at once or when the disk allows it."""
+        draft.give_up()
+        try:
+            quarantine(self.root, [draft.folder] if draft.folder.exists() else [], reason)
+        except OSError:
+            self._unfinished = True
+        finally:
+            draft.release()
+
+    def _load(self, codec: VideoCodec | None, captured: Sequence[str] | None, valid: Sequence[str] | None) -> None:
+        self.codec = directory.own_codec(self.root, self.spec, codec)
+        self.captured, self.valid = directory.own_timing(self.root, captured, valid)
         info = layout.read_info(self.root)
         self._episodes, self._frames = info["total_episodes"], info["total_frames"]
-        rows = read_episodes(self.root, self._episodes, ("episode_index", layout.ORIGIN_COLUMN))
+        columns = ("episode_index", layout.ORIGIN_COLUMN, *place_columns(self._prefixes))
+        rows = read_episodes(self.root, self._episodes, columns)
         self._origins = [json.loads(row[layout.ORIGIN_COLUMN]) for row in rows]
-        self._tasks = list(read_tasks(self.root, info["total_tasks"]))
-        quarantine(self.root, _uncommitted(self.root, self._episodes))
-        self._stats = _read_stats(self.root, self._episodes, self._frames)
-        self._unfinished = False
+        self._number = next_number(rows, self._prefixes)
+        self._tasks = dict.fromkeys(read_tasks(self.root, info["total_tasks"]))
+        owned = {path for row in rows for path in places(row, self._prefixes)}
+        quarantine(self.root, uncommitted(self.root, owned))
+        self._stats = committed_stats(self.root, info)
+        self._left, self._unfinished = directory.fingerprint(self.root), False
 
-    def _commit(self, episode: Episode) -> None:
-        index = self._episodes
-        tasks = self._tasks if episode.instruction in self._tasks else [*self._tasks, episode.instruction]
-        staged, stats = self._stage(episode, tasks.index(episode.instruction))
-        chunk, file = divmod(index, layout.CHUNK_FILES)
-        targets = []
-        for pattern, source in staged:
-            target = self.root / pattern.format(chunk_index=chunk, file_index=file)
+    def _finish(self, draft: Draft, episode: Episode) -> int:
+        with reported(self.root):
+            self._unfinished = True
+            if self._provenance is not None:
+                directory.note_provenance(self.root, self._episodes, self._provenance)
+                self._provenance = None
+            self._commit(draft, episode)
+            self._left, self._unfinished = directory.fingerprint(self.root), False
+        draft.release()
+        return self._episodes - 1
+
+    def _commit(self, draft: Draft, episode: Episode) -> None:
+        tasks = self._tasks | {episode.instruction: None}
+        staged, stats = self._stage(draft, episode, tuple(tasks).index(episode.instruction))
+        chunk, file = divmod(self._number, layout.CHUNK_FILES)
+        targets = {
+            self.root / pattern.format(chunk_index=chunk, file_index=file): source for pattern, source in staged.items()
+        }
+        for target in targets:
+            if target.exists():
+                raise DataError(f"{target} is there already: another writer was at work; open the dataset again")
+        for target, source in targets.items():
             move(source, target)
-            targets.append(target)
-        staged[-1][1].parent.rmdir()
-        sync_directories(self.root, targets)
+        draft.folder.rmdir()
+        sync_directories(self.root, list(targets))
         merged = {name: merge(self._stats.get(name), new) for name, new in stats.items()}
         if len(tasks) > len(self._tasks):
-            write_table(tasks_table(tasks), self.root / f"{STAGING}/tasks.parquet")
+            write_table(tasks_table(tuple(tasks)), self.root / f"{STAGING}/tasks.parquet")
             move(self.root / f"{STAGING}/tasks.parquet", self.root / layout.TASKS)
         layout.write_json(self.root / layout.STATS, to_nested(merged))
-        frames = self._frames + len(episode)
-        info = layout.info(self.spec, self.codec, episodes=index + 1, frames=frames, tasks=len(tasks))
+        frames, episodes = self._frames + len(episode), self._episodes + 1
+        counts = {"episodes": episodes, "frames": frames, "tasks": len(tasks)}
         sync_directories(self.root, [self.root / layout.INFO])
-        layout.write_json(self.root / layout.INFO, info)
-        sync_directories(self.root, [self.root / layout.INFO])
-        self._tasks, self._stats, self._frames = tasks, merged, frames
+        directory.publish(self.root, layout.info(self.spec, self.codec, self.captured, self.valid, **counts))
+        self._tasks, self._stats, self._frames, self._episodes = tasks, merged, frames, episodes
         self._origins.append(dict(episode.origin))
-        self._episodes = index + 1
+        self._number += 1
 
-    def _stage(self, episode: Episode, task: int) -> tuple[list[tuple[str, Path]], dict[str, FeatureStats]]:
-        """Write the episode's files to the staging folder; returns (path pattern, staged file) pairs and statistics."""
+    def _stage(self, draft: Draft, episode: Episode, task: int) -> tuple[dict[str, Path], dict[str, FeatureStats]]:
+        """Complete the draft's files; returns the staged file by path pattern, and the statistics."""
         index, start = self._episodes, self._frames
-        folder = self.root / STAGING / f"ep-{index:06d}"
-        folder.mkdir(parents=True)
         columns = frame_columns(
             episode, tuple(layout.widths(self.spec)), index=index, start=start, task=task, fps=self.fps
         )
         stats = {name: of_rows(values) for name, values in columns.items()}
-        staged = []
-        cameras = tuple(camera.key for camera in self.spec.observation.cameras)
-        for key in cameras:
-            feature, frames = layout.feature_key(key), episode.frames[key]
-            path = folder / f"{feature}.mp4"
-            encode(frames, path, self.fps, self.codec)
-            sync_file(path)
-            stats[feature] = of_images(frames)
-            staged.append((layout.VIDEO_PATH.replace("{video_key}", feature), path))
-        write_table(frames_table(columns), folder / "data.parquet")
-        table = episode_table(episode, cameras, stats, index=index, start=start, fps=self.fps)
-        write_table(table, folder / "episode.parquet")
-        staged += [(layout.DATA_PATH, folder / "data.parquet"), (layout.EPISODES_PATH, folder / "episode.parquet")]
-        return staged, stats
-
-
-def _make_root(root: Path) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    foreign = [path.name for path in sorted(root.iterdir()) if path.name not in ("meta", LOCK)]
-    if foreign and not (root / layout.INFO).is_file():
-        raise DataError(f"{root} is not a dataset ({layout.INFO} is missing) and not empty: it holds {foreign[0]!r}")
-    (root / "meta").mkdir(exist_ok=True)
-
-
-def _open_kinema(root: Path, spec: RobotSpec, codec: VideoCodec | None, provenance: Mapping[str, Any]) -> VideoCodec:
-    """Write meta/kinema.json and an empty info.json, or check that they fit; returns the dataset's codec."""
-    if not (root / layout.INFO).is_file():
-        codec = codec or VideoCodec()
-        layout.write_kinema(root, spec, codec, [to_data({"from_episode": 0, **provenance})])
-        layout.write_json(root / layout.INFO, layout.info(spec, codec, episodes=0, frames=0, tasks=0))
-        sync_directories(root, [root / layout.INFO])
-        return codec
-    stored = layout.read_kinema(root)
-    check_compatible(stored["spec"], spec, have_name=f"the dataset {root}", want_name="what is being recorded")
-    check_compatible(spec, stored["spec"], have_name="what is being recorded", want_name=f"the dataset {root}")
-    if codec is not None and codec != stored["codec"]:
-        raise SpecMismatch(f"the dataset {root} is compressed with {stored['codec']}, not {codec}")
-    own: VideoCodec = stored["codec"]
-    return own
-
-
-def _note_provenance(root: Path, episodes: int, provenance: Mapping[str, Any]) -> None:
-    """Add an entry for the episodes from here on when they come from elsewhere than those before."""
-    stored = layout.read_kinema(root)
-    entries = [dict(entry) for entry in stored["provenance"]]
-    last = {name: value for name, value in entries[-1].items() if name != "from_episode"} if entries else None
-    if to_data(provenance) != last:
-        entry = to_data({"from_episode": episodes, **provenance})
-        kept = [known for known in entries if known["from_episode"] < episodes]
-        layout.write_kinema(root, stored["spec"], stored["codec"], [*kept, entry])
-
-
-def _uncommitted(root: Path, episodes: int) -> list[Path]:
-    """Return the episode files of this directory that no committed episode owns, and what is left in staging."""
-    left = sorted((root / STAGING).glob("*"))
-    left += sorted(root.glob("meta/.*.tmp"))
-    for pattern in (
-        "data/chunk-*/file-*.parquet",
-        "meta/episodes/chunk-*/file-*.parquet",
-        "videos/*/chunk-*/file-*.mp4",
-    ):
-        for path in sorted(root.glob(pattern)):
-            numbers = path.parent.name[len("chunk-") :], path.stem[len("file-") :]
-            if not all(number.isdigit() for number in numbers):
-                continue
-            if int(numbers[0]) * layout.CHUNK_FILES + int(numbers[1]) >= episodes:
-                left.append(path)
-    return left
-
-
-def _read_stats(root: Path, episodes: int, frames: int) -> dict[str, FeatureStats]:
-    """Return the committed statistics: stats.json, or when it is ahead of the last commit, the episodes' merged."""
-    if episodes == 0:
-        return {}
-    if (root / layout.STATS).is_file():
-        stats = from_nested(layout.read_json(root / layout.STATS))
-        if stats["index"]["count"].tolist() == [frames]:
-            return stats
-    features = tuple(layout.read_info(root)["features"])
-    columns = [f"stats/{feature}/{name}" for feature in features for name in NAMES]
-    merged: dict[str, FeatureStats] = {}
-    for row in read_episodes(root, episodes, ["episode_index", *columns]):
-        nested = {feature: {name: row[f"stats/{feature}/{name}"] for name in NAMES} for feature in features}
-        merged = {name: merge(merged.get(name), new) for name, new in from_nested(nested).items()}
-    layout.write_json(root / layout.STATS, to_nested(merged))
-    return merged
+        paths = []
+        for key, video in draft.videos.items():
+            video.finish()
+            stats[layout.feature_key(key)] = of_images(episode.frames[key]) if key in episode.frames else video.stats()
+            paths.append(video.path)
+        paths += [draft.folder / "data.parquet", draft.folder / "episode.parquet"]
+        write_table(frames_table(columns), paths[-2])
+        table = episode_table(
+            episode, tuple(draft.videos), stats, index=index, start=start, number=self._number, fps=self.fps
+        )
+        write_table(table, paths[-1])
+        return dict(zip(self._prefixes.values(), paths, strict=True)), stats

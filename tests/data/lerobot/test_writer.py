@@ -159,9 +159,11 @@ def test_uncommitted_files_go_to_quarantine(
         ".staging/ep-000002/data.parquet",
         "data/chunk-000/file-001.parquet",
         "meta/episodes/chunk-000/file-001.parquet",
+        "reason.txt",
         "videos/observation.images.front/chunk-000/file-001.mp4",
         "videos/observation.images.wrist/chunk-000/file-001.mp4",
     ]
+    assert "the writer was stopped" in (root / ".quarantine/0000/reason.txt").read_text()
     assert (root / ".quarantine/0000/data/chunk-000/file-001.parquet").read_bytes() == orphan
     assert not (root / "data/chunk-000/file-001.parquet").exists()
     assert writer.append(make_episode(4, 3)) == 1
@@ -276,3 +278,51 @@ def test_provenance_with_a_configuration_can_be_added_to(tmp_path: Path, spec: R
     entries = open_dataset(root).provenance
     assert [(entry["from_episode"], entry["noise"]) for entry in entries] == [(0, 0.0), (1, 0.5)]
     assert entries[0]["codec"] == entries[1]["codec"] == to_data(VideoCodec())
+
+
+def timed(episode: Episode) -> Episode:
+    times = np.arange(len(episode), dtype=np.int64) * 100 + 7
+    return replace(
+        episode,
+        captured_ns={"image.front": times, "action": times + 3},
+        valid={"image.front": times % 200 == 7},
+    )
+
+
+TIMING = {"captured": ("image.front", "action"), "valid": ("image.front",)}
+
+
+def test_capture_times_and_validity(tmp_path: Path, spec: RobotSpec, make_episode: Make) -> None:
+    root = tmp_path / "d"
+    DatasetWriter(root, spec, **TIMING).append(timed(make_episode(0, 3)))
+    assert DatasetWriter(root, spec).append(timed(make_episode(1))) == 1, "the dataset knows what it was made with"
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    assert features["captured_ns.action"] == {"dtype": "int64", "shape": [1], "names": None}
+    assert features["valid.observation.images.front"]["dtype"] == "bool"
+    table = pq.read_table(root / "data/chunk-000/file-000.parquet")
+    assert table["captured_ns.action"].to_pylist() == [10, 110, 210]
+    assert table["valid.observation.images.front"].to_pylist() == [True, False, True]
+    assert len(open_dataset(root).episodes) == 2
+    with pytest.raises(SpecMismatch, match=r"was made with captured image\.front, action, not of nothing"):
+        DatasetWriter(root, spec, captured=())
+    with pytest.raises(SpecMismatch, match=r"valid: there is no 'image\.frnt'; did you mean 'image\.front'"):
+        DatasetWriter(tmp_path / "e", spec, valid=("image.frnt",))
+
+
+def test_capture_times_that_do_not_fit(tmp_path: Path, spec: RobotSpec, make_episode: Make) -> None:
+    plain = DatasetWriter(tmp_path / "plain", spec)
+    episode = timed(make_episode(0, 3))
+    with pytest.raises(SpecMismatch, match=r"unexpected captured_ns of 'image\.front'; the dataset was made without"):
+        plain.append(episode)
+    writer = DatasetWriter(tmp_path / "timed", spec, **TIMING)
+    action = np.array([5, 9, 8], np.int64)
+    front = episode.captured_ns["image.front"]
+    for change, message in (
+        ({"captured_ns": {"action": action}}, r"no captured_ns of 'image\.front'"),
+        ({"captured_ns": {"image.front": front, "action": action}}, r"goes back after step 1: 9, then 8"),
+        ({"captured_ns": {"image.front": front, "action": action * 1.0}}, r"'action': shape \(3,\) float64, expected"),
+        ({"valid": {"image.front": np.ones(2, bool)}}, r"valid of 'image\.front': shape \(2,\) bool, expected shape"),
+    ):
+        with pytest.raises(SpecMismatch, match=message):
+            writer.append(replace(episode, **change))
+    assert len(writer) == 0

@@ -1,0 +1,1 @@
+"""Rotations, poses and action representations: numpy and the standard library only."""

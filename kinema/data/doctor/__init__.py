@@ -1,0 +1,1 @@
+"""What is wrong with a dataset directory: checks that survive any content, a report, and safe repairs."""

@@ -1,0 +1,1 @@
+"""Edits of recorded datasets: each makes a new dataset, which is there whole or not at all."""
