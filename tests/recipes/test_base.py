@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -192,6 +194,19 @@ def test_a_sample_is_told_any_wording_of_its_own_task(tmp_path: Path) -> None:
     for batch in (next(own) for _ in range(10)):
         episode = np.round(batch["action"][:, 0, 0] * statistics["std"] + statistics["mean"]).astype(int)
         assert batch["instruction"] == [dataset.episodes[index].instruction for index in episode]
+
+
+def test_a_task_that_changes_within_an_episode_is_told_as_it_is(tmp_path: Path) -> None:
+    path = wordy(tmp_path / "data").root / "data/chunk-000/file-001.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index("task_index")
+    pq.write_table(table.set_column(place, "task_index", pa.array([0, 1, 1])), path)
+    dataset = open_dataset(tmp_path / "data")
+    assert [episode.instruction for episode in dataset.episodes[:2]] == ["open", "open"]
+    encoders = {"words": Words(), **RECIPE.policy.encoders}
+    recipe = replace(RECIPE, policy=replace(RECIPE.policy, encoders=encoders), data=DataConfig(held_out_fraction=0.0))
+    batches = prepare(recipe, dataset).batches(0)
+    assert "pull" in {text for _ in range(20) for text in next(batches)["instruction"]}
 
 
 def test_failed_demonstrations_are_not_imitated(tmp_path: Path) -> None:

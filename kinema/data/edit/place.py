@@ -6,7 +6,7 @@ replaced (kept as `<name>.before-<operation>`). It is removed last.
 
 Replacing exchanges two names in one step with Linux's renameat2. Elsewhere, and on file systems that cannot, the old
 directory is first renamed to its new name and then the new one to its place; a crash between the two leaves no
-directory under the name until `recover`, which every later edit calls first, finishes.
+directory under the name until `recover`, which every later edit and writer calls first, finishes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from kinema.core.errors import DataError, KinemaError
 from kinema.core.files import sync_directory, write_text
+from kinema.data.edit.carry_over import carry_over
 from kinema.data.lerobot.files import LOCK, STAGING, lock, reported
 
 MARK = ".edit"
@@ -61,7 +62,7 @@ def replaced(directory: Path, operation: str, *, keep: bool = True) -> Iterator[
     with reported(directory), lock(directory), _building(directory) as partial:
         yield partial
         before = _free(directory.with_name(f"{directory.name}.before-{operation}"))
-        _carry_over(directory, partial)
+        carry_over(directory, partial, _OF_THE_DATASET)
         (partial / LOCK).touch()
         _finish(partial, before.name)
         if _renameat2(partial, directory, _EXCHANGE):
@@ -82,21 +83,6 @@ def _exchange(directory: Path, partial: Path, before: Path) -> None:
         if not directory.exists():
             os.rename(before, directory)
         raise
-
-
-def _carry_over(directory: Path, partial: Path) -> None:
-    """Copy what is the directory's own and not the dataset's: README.md, LICENSE, .git, .quarantine."""
-    for path in directory.iterdir():
-        if path.name in _OF_THE_DATASET:
-            continue
-        copy = partial / path.name
-        if path.is_dir() and not path.is_symlink():
-            shutil.copytree(path, copy, symlinks=True)
-        else:
-            shutil.copy2(path, copy, follow_symlinks=False)
-        for made in (copy, *copy.rglob("*")):
-            if not made.is_symlink():
-                sync_directory(made)
 
 
 def recover(directory: Path) -> None:

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,17 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numcodecs
 import numpy as np
 
-from kinema.core.errors import DataError, UnavailableError
+from kinema.core.errors import DataError
 from kinema.data.cards import Field
+from kinema.data.importers._compressed import CODECS, IMAGE_CODECS, decode
 from kinema.data.importers._images import MOST_BYTES, check_size
 from kinema.data.importers.base import LazyFields, RawEpisode
-
-_CODECS = ("blosc", "bz2", "delta", "fixedscaleoffset", "gzip", "lz4", "lzma", "shuffle", "zlib", "zstd")
-"""numcodecs that decode plain numbers; others could build objects (pickle, json, vlen)."""
-_IMAGE_CODECS = ("imagecodecs_jpegxl",)
 
 
 class Store:
@@ -105,6 +102,11 @@ class Array:
                 ]
         return out
 
+    @property
+    def _most_bytes(self) -> int:
+        # A filter may hold wider numbers than the array; what is compressed twice may have grown a little.
+        return math.prod(self.chunks) * max(self.dtype.itemsize, 8) + 4096
+
     def _chunk(self, index: tuple[int, ...]) -> np.ndarray:
         name = f"{self.name}/{self.separator.join(map(str, index))}"
         if not self.store.has(name):
@@ -112,21 +114,11 @@ class Array:
         data: Any = self.store.read(name)
         try:
             for codec in reversed(self.codecs):
-                data = _decode(codec, data)
+                data = decode(codec, data, self._most_bytes)
             values = np.frombuffer(np.ascontiguousarray(data), self.dtype)
             return values.reshape(self.chunks, order="F" if self.order == "F" else "C")
         except (ValueError, RuntimeError, TypeError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise DataError(f"{self.store.path}: chunk {name} does not decode: {error}") from error
-
-
-def _decode(codec: Mapping[str, Any], data: Any) -> Any:
-    if codec["id"] in _IMAGE_CODECS:
-        try:
-            import imagecodecs
-        except ImportError as error:
-            raise UnavailableError(f"images are compressed with {codec['id']}: pip install imagecodecs") from error
-        return imagecodecs.jpegxl_decode(bytes(data))
-    return numcodecs.get_codec(dict(codec)).decode(data)
 
 
 def open_array(store: Store, name: str) -> Array:
@@ -150,8 +142,8 @@ def open_array(store: Store, name: str) -> Array:
     if array.dtype.kind not in "fiub":
         raise DataError(f"{store.path}: {name} holds {array.dtype} values, expected plain numbers")
     for codec in ids:
-        if codec not in _CODECS + _IMAGE_CODECS:
-            raise DataError(f"{store.path}: {name} is compressed with {codec!r}; read are: {', '.join(_CODECS)}")
+        if codec not in CODECS + IMAGE_CODECS:
+            raise DataError(f"{store.path}: {name} is compressed with {codec!r}; read are: {', '.join(CODECS)}")
     sizes = all(n >= 0 for n in array.shape) and all(n > 0 for n in array.chunks)
     if not (array.shape and sizes and len(array.shape) == len(array.chunks) and array.separator in (".", "/")):
         raise DataError(f"{store.path}: {name} has shape {array.shape} and chunks {array.chunks}")

@@ -17,7 +17,7 @@ from typing import Any
 from kinema.core.episode import Episode
 from kinema.core.errors import DataError, SpecMismatch
 from kinema.core.spec import RobotSpec
-from kinema.data.edit.place import recover
+from kinema.data.edit.place import MARK, recover
 from kinema.data.lerobot import directory, layout
 from kinema.data.lerobot.check import check_episode, check_timing_keys
 from kinema.data.lerobot.draft import Draft
@@ -73,7 +73,8 @@ class DatasetWriter:
         check_timing_keys(spec, *timing)
         layout.features(spec, codec or VideoCodec(), *timing)
         with reported(self.root):
-            recover(self.root.resolve())
+            if not self.root.is_dir() or (self.root / MARK).is_file():
+                recover(self.root.resolve())
             directory.make_root(self.root)
             with lock(self.root):
                 if not (self.root / layout.INFO).is_file():

@@ -14,6 +14,7 @@ import pytest
 
 from kinema.core.errors import DataError, SpecMismatch
 from kinema.data.cards import UNKNOWN
+from kinema.data.importers._compressed import decode
 from kinema.data.importers.base import episodes, spec_of
 from kinema.data.importers.diffusion_policy import diffusion_policy
 from kinema.data.importers.umi import umi
@@ -139,6 +140,36 @@ def test_a_missing_or_damaged_chunk_is_never_read_as_zeros(pusht):
         source.read(1).fields["action"]
 
 
+CODECS = [numcodecs.BZ2(), numcodecs.GZip(), numcodecs.LZMA(), numcodecs.Zlib(), numcodecs.LZ4(), numcodecs.Zstd()]
+CODECS += [
+    numcodecs.Blosc(),
+    numcodecs.LZMA(format=3, filters=[{"id": 0x21, "preset": 6}]),
+    numcodecs.Zstd(checksum=True),
+]
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=str)
+def test_a_chunk_never_becomes_more_than_its_size(codec):
+    for size in (1, 40, 300, 70_000):
+        content = np.random.default_rng(size).bytes(size)
+        assert bytes(decode(codec.get_config(), codec.encode(content), size)) == content
+    bomb = codec.encode(bytes(10_000_000))
+    assert len(bomb) < 200_000
+    with pytest.raises(
+        ValueError, match=r"become more than the 1000 that|state 10000000 bytes, there is room for 1000"
+    ):
+        decode(codec.get_config(), bomb, 1000)
+    cut = codec.encode(np.random.default_rng(0).bytes(1000))[:-9]
+    with pytest.raises((ValueError, RuntimeError, EOFError)):
+        decode(codec.get_config(), cut, 1000)
+
+
+def test_a_bomb_in_a_chunk_is_refused(pusht):
+    (pusht / "data/action/0.0").write_bytes(numcodecs.Zlib().encode(bytes(10_000_000)))
+    with pytest.raises(DataError, match=r"chunk data/action/0\.0 does not decode: .* become more than"):
+        diffusion_policy(pusht).read(0).fields["action"]
+
+
 def test_a_link_out_of_the_directory_is_refused(pusht, tmp_path):
     (tmp_path / "secret").write_bytes((pusht / "data/action/0.0").read_bytes())
     (pusht / "data/action/0.0").unlink()
@@ -186,3 +217,8 @@ def test_pixels_that_are_not_whole_numbers_are_refused(pusht):
     with pytest.raises(DataError, match=r"field 'img': float32 .*expected \(T, Hi, Wi, 3\) of 0 to 255"):
         next(iter(episodes(source, pusht_card(source))))
     assert source.card.success == UNKNOWN
+
+
+def test_a_filter_makes_plain_numbers_only():
+    with pytest.raises(ValueError, match="delta makes something else than plain numbers"):
+        decode({"id": "delta", "dtype": "U100000000", "astype": "|u1"}, bytes(9), 100)

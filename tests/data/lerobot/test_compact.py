@@ -195,7 +195,7 @@ def test_a_short_video_is_not_merged(root: Path, dataset: Dataset) -> None:
     first, third = (root / f"videos/{FRONT}/chunk-000/file-00{number}.mp4" for number in (0, 2))
     shutil.copy(first, third)
     before = files(root)
-    with pytest.raises(DataError, match=r"file-002\.mp4 holds 6 rows, its episodes have 9"):
+    with pytest.raises(DataError, match=r"file-002\.mp4 holds 6 frames"):
         compact(root)
     assert files(root) == before
 
