@@ -37,7 +37,7 @@ class Thresholds:
     jump: float = 0.05
     """metres by which one step exceeds the episode's usual fast ones"""
     outliers: float = 0.15
-    """share of actions whose norm is more than 2.5 deviations from the dataset's mean"""
+    """share of actions whose norm is more than 2.5 deviations from its task's mean"""
     saturation: float = 0.5
     """share of actions at a bound, more than the task's median"""
     strange: float = 1.75
@@ -75,6 +75,7 @@ def score(dataset: Dataset, thresholds: Thresholds | None = None) -> tuple[Episo
     values: list[dict[str, float]] = [{} for _ in dataset.episodes]
     for task, members in tasks.items():
         strange = measures.strangeness([raw[i]["path"] for i in members], generator("quality", task))
+        norms = np.concatenate([raw[i]["norms"] for i in members])
         for at, index in enumerate(members):
             mine, others = raw[index], [raw[i] for i in members]
             values[index] = {
@@ -83,7 +84,7 @@ def score(dataset: Dataset, thresholds: Thresholds | None = None) -> tuple[Episo
                 "jerk": max(_ratio(mine[name], _median(others, name)) for name in ("jerk", "action_jerk")),
                 "chatter": max(0.0, mine["reversals"] - _median(others, "reversals")),
                 "jump": mine["jump"],
-                "outliers": mine["outliers"],
+                "outliers": measures.outlying(mine["norms"], float(norms.mean()), float(norms.std()), _SIGMA),
                 "saturation": max(0.0, mine["saturation"] - _median(others, "saturation")),
                 "strange": _ratio(strange[at], float(np.median(strange))),
             }
@@ -124,7 +125,7 @@ def _measured(dataset: Dataset) -> list[dict[str, Any]]:
                 "action_jerk": measures.jerk(scaled[rows][:, moving], dataset.spec.rate_hz),
                 "reversals": sum(reversals),
                 "jump": measures.jump(position[rows]) if position.shape[1] else 0.0,
-                "outliers": measures.outlying(norms[rows], float(norms.mean()), float(norms.std()), _SIGMA),
+                "norms": norms[rows],
                 "saturation": measures.saturated(action[rows], spec, moving),
                 "path": path[rows],
             }
