@@ -25,9 +25,13 @@ sys.path.insert(0, str(results.ROOT / "tests" / "data" / "doctor"))
 import corruptions
 from clean_datasets import write_clean
 
+FIRST = 1000
+"""The first seed: limits of the checks were set while looking at lower ones."""
 COMMAND = "python benchmarks/doctor_recall.py"
 NOTES = (
     "A corruption counts as found when its check fires and names its episode, where it befell one.",
+    "Seeds begin at 1000: limits of checks were set on lower ones. One rule was repaired after a first run on these: "
+    "a blurred film in the dark lost all contrast and was passed over (2 of 20).",
     "A false alarm is a clean dataset with any finding at all, warnings included.",
     "Datasets are synthetic: 6 episodes of 18 to 50 rows, two cameras of 32 px; half of them packed into shared files.",
 )
@@ -54,7 +58,12 @@ class Recall:
             figures = measure(work, seeds=self.seeds, clean=self.clean)
         command = f"{COMMAND} --seeds {self.seeds} --clean {self.clean}"
         results.write(
-            "doctor_recall", figures, command=command, seeds=range(self.seeds), notes=NOTES, directory=self.out
+            "doctor_recall",
+            figures,
+            command=command,
+            seeds=range(FIRST, FIRST + self.seeds),
+            notes=NOTES,
+            directory=self.out,
         )
         broken = broken_promises(figures)
         sys.stdout.write("".join(f"broken: {line}\n" for line in broken) or "all promises hold\n")
@@ -80,15 +89,15 @@ def measure(work: Path, *, seeds: int, clean: int) -> dict[str, Any]:
         pooled: list[bool] = []
         for name in table:
             hits: list[bool] = []
-            seed = 0
-            while len(hits) < seeds and seed < 10 * seeds:
+            seed = FIRST
+            while len(hits) < seeds and seed < FIRST + 10 * seeds:
                 if (hit := outcome(name, seed)) is not None:
                     hits.append(hit)
                 seed += 1
             recall[kind][name] = _rate(hits)
             pooled += hits
         recall[kind] = {"all": _rate(pooled), "corruptions": recall[kind]}
-    alarms = [outcome("", seed) for seed in range(clean)]
+    alarms = [outcome("", seed) for seed in range(FIRST, FIRST + clean)]
     return {**recall, "false_alarms": _rate(alarms), "checks": results.once(len(corruptions.ALL), "count")}
 
 

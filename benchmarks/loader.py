@@ -160,6 +160,7 @@ class Loading:
 
 NOTES = (
     "Values are medians over rounds; a ratio is taken within each round, kinema over LeRobot, then its median.",
+    "p50 and p99 leave out the first batch, which has its own column; p99 of one epoch is its slowest batch.",
     "Resident memory is of the process and its children, shared pages counted once; the page cache is not in it.",
     "The cold start drops the dataset's files from the page cache with posix_fadvise, LeRobot's arrow cache excepted.",
 )

@@ -109,15 +109,18 @@ class Benchmark:
         return [outcome.success for outcome in load_evaluation(run / "eval").arms[0].outcomes]
 
     def _write(self, tried: int, wins: dict[str, list[list[bool]]]) -> None:
-        figures: dict[str, Any] = {"generation": results.rate(Rate(successes=self.generated, n=tried)), "seeds": {}}
-        for seed, (few, many) in enumerate(zip(wins["few"], wins["many"], strict=True)):
-            compared = paired(many, few)
-            figures["seeds"][str(seed)] = {
-                "few": results.rate(Rate(successes=sum(few), n=len(few))),
-                "many": results.rate(Rate(successes=sum(many), n=len(many))),
-                "difference": results.once(compared.difference, "difference of success rates", n=compared.n),
-                "p": results.once(compared.p_value, "p-value", n=compared.n),
-            }
+        pairs = [paired(many, few) for few, many in zip(wins["few"], wins["many"], strict=True)]
+        figures: dict[str, Any] = {
+            "generation": results.rate(Rate(successes=self.generated, n=tried)),
+            "gain": results.repeated([pair.difference for pair in pairs], "difference of success rates"),
+            "seeds": {
+                str(seed): {
+                    **{name: results.rate(Rate(successes=sum(wins[name][seed]), n=pair.n)) for name in wins},
+                    "p": results.once(pair.p_value, "p-value", n=pair.n),
+                }
+                for seed, pair in enumerate(pairs)
+            },
+        }
         notes = (
             "Generated demonstrations are kept only when they succeed: `generation` counts every try.",
             "Both policies of a seed play the same initial states; p-values are exact McNemar, one seed each.",

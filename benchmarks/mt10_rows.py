@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kinema.core.errors import KinemaError, unknown
-from kinema.heads.mse import Mse
+from kinema.heads.regression import Regression
 from kinema.policies.base import PolicyConfig
 from kinema.policies.film_flow import film_flow
 from kinema.recipes.base import Recipe
@@ -56,7 +56,7 @@ def recipe_of(name: str, ablation_steps: int) -> Recipe:
     horizons = {"pred_horizon": main.policy.pred_horizon, "exec_horizon": main.policy.exec_horizon}
     policies: dict[str, PolicyConfig] = {
         "no-language": film_flow(cameras=CAMERAS, language=None, **horizons),
-        "mse-head": film_flow(cameras=CAMERAS, head=Mse(), **horizons),
+        "mse-head": film_flow(cameras=CAMERAS, head=Regression(), **horizons),
         "one-camera": film_flow(cameras=("corner_table",), **horizons),
         "corner2": film_flow(cameras=("corner2",), **horizons),
         "near-cameras": film_flow(cameras=("behindGripper", "gripperPOV"), **horizons),

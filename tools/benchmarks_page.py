@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md from docs/results/*.json; a test checks that the page says what the files say.
+"""Write docs/benchmarks.md and the tables of docs/heads.md from docs/results/*.json; tests check that they agree.
 
 python tools/benchmarks_page.py
 """
@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from page_parts import ROOT, Tree  # isort: skip
 from page_mt10 import mt10  # isort: skip
 from page_speed import speed  # isort: skip
-from page_loader import loader, others  # isort: skip
+from page_data import data  # isort: skip
+from page_loader import loader  # isort: skip
+from page_head_speed import head_speed  # isort: skip
+import page_heads  # isort: skip
 import results  # isort: skip
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -23,19 +26,23 @@ def page(documents: Mapping[str, Tree]) -> str:
         "",
         "What was measured, with n and an interval or a range beside every number, and the command that measures it",
         "again. This page is made by `tools/benchmarks_page.py` from what the benchmarks write; nothing is typed in.",
+        "What action heads learn is compared on a page of their own: [heads.md](heads.md).",
         "",
         *mt10(documents.get("metaworld_mt10")),
         *speed(documents.get("speed")),
         *loader(documents.get("loader")),
-        *others(documents),
+        *head_speed(documents.get("heads")),
+        *data(documents),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def main() -> None:
-    """Write the page."""
-    PAGE.write_text(page(results.read_all()), "utf-8")
+    """Write the pages."""
+    documents = results.read_all()
+    PAGE.write_text(page(documents), "utf-8")
     print(PAGE.relative_to(ROOT))
+    page_heads.main(documents)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,13 @@
-"""The sections on data of the benchmarks page: the loader against LeRobot's, and what else was measured on datasets."""
+"""The section of the benchmarks page on loading against LeRobot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from page_parts import NOT_YET, Tree, amount, code, number, source, table  # isort: skip
 
-OTHERS = {
-    "recorder_kill": "Recording that is killed",
-    "data_scale": "Large datasets",
-    "doctor_recall": "Damage that the doctor finds",
-    "lerobot_interoperability": "Datasets shared with LeRobot",
-}
-"""Sections that show every figure of a file as it is, by the name of the file."""
+
+WAITS = ("p50_ms", "p99_ms", "first_ms", "resident_mib")
 
 
 def loader(document: Tree | None) -> Iterator[str]:
@@ -43,7 +38,7 @@ def loader(document: Tree | None) -> Iterator[str]:
     for name, data in datasets.items():
         yield from (f"### {name}", "", f"{data['frames']} frames, batches of {data['batch_size']}.", "")
         yield from table(
-            ("loader", "epoch", "samples/s", "p50, ms", "p99, ms", "first batch, ms", "memory, MiB"),
+            ("loader", "epoch", "samples/s", "p50, ms", "p99, ms", "p99/p50", "first batch, ms", "memory, MiB"),
             list(_sides(data)),
             left=2,
         )
@@ -56,46 +51,12 @@ def loader(document: Tree | None) -> Iterator[str]:
 def _sides(data: Tree) -> Iterator[tuple[str, ...]]:
     for side in ("kinema", "kinema streaming", "lerobot"):
         for epoch, found in data[side].items():
-            speeds = [number(found[name]["value"]) for name in ("p50_ms", "p99_ms", "first_ms", "resident_mib")]
+            p50, p99, first, memory = (
+                found[name]["value"] for name in ("p50_ms", "p99_ms", "first_ms", "resident_mib")
+            )
+            speeds = [number(value) for value in (p50, p99, p99 / p50, first, memory)]
             yield (side, epoch.removeprefix("epoch "), amount(found["samples_per_s"]), *speeds)
 
 
 def _setting(figure: Tree) -> str:
     return "not available" if "unavailable" in figure else f"{number(figure['value'])} samples/s"
-
-
-def others(documents: Mapping[str, Tree]) -> Iterator[str]:
-    """Yield a section for each of the other files on data that exists."""
-    for name, title in OTHERS.items():
-        if name not in documents:
-            continue
-        document = documents[name]
-        yield from (f"## {title}", "", *code(document["command"]))
-        yield from table(("what", "value", "unit"), list(_figures(document["figures"], "")))
-        yield from source(document)
-
-
-def _figures(node: Tree, path: str) -> Iterator[tuple[str, str, str]]:
-    for name, child in node.items():
-        where = f"{path}, {name}" if path else str(name)
-        if not isinstance(child, Mapping):
-            yield where, _cell(child), ""
-        elif "unavailable" in child:
-            yield where, f"not available: {_cell(child['unavailable'])}", ""
-        elif "unit" in child:
-            yield where, _value(child), child["unit"]
-        else:
-            yield from _figures(child, where)
-
-
-def _value(figure: Tree) -> str:
-    if "low" in figure:
-        return f"{number(figure['value'])} [{number(figure['low'])}, {number(figure['high'])}] (n = {figure['n']})"
-    if "min" in figure:
-        return amount(figure)
-    return number(figure["value"]) + (f" (n = {figure['n']})" if figure["n"] > 1 else "")
-
-
-def _cell(value: object) -> str:
-    shown = ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
-    return shown.replace("|", "/").replace("\n", " ")

@@ -1,1 +1,1 @@
-"""Rotations, poses and action representations: numpy and the standard library only."""
+"""Rotations, poses, action spaces and tokenizers of actions: numpy, and for FAST alone scipy and tokenizers."""

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from kinema.actions.codec import Codec
+from kinema.actions.codec import Elementwise
 from kinema.core.errors import KinemaError, unknown
 
 Convention = Literal["rt1", "openvla", "centred", "left_edge"]
@@ -25,7 +25,7 @@ _TOKENS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bins(Codec):
+class Bins(Elementwise):
     """Uniform bins from `low` to `high`; what lies outside goes to the first or last one.
 
     All conventions have 256 tokens, as their published checkpoints do.
@@ -70,13 +70,10 @@ class Bins(Codec):
         centres: np.ndarray = (edges[:-1] + edges[1:]) / 2
         return centres[np.minimum(tokens, len(centres) - 1)]
 
+    @property
+    def edges(self) -> np.ndarray:
+        """The smallest value of every token but the first, (255,) float64."""
+        return self._edges()[1:_TOKENS]
+
     def _edges(self) -> np.ndarray:
         return np.linspace(self.low, self.high, _BINS[self.convention] + 1)
-
-
-def vocabulary_ids(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
-    """Return the ids of tokens in a language model's vocabulary of that size, whose last 256 entries they take.
-
-    As OpenVLA does it: with Llama-2's 32000 entries -1 is 31999, 0 is 31872 and +1 is 31744. Its own inverse.
-    """
-    return vocabulary - 1 - np.asarray(tokens)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinema.actions.codec import Codec
+from kinema.actions.codec import Elementwise
 from kinema.core.errors import KinemaError
 
 
 @dataclass(frozen=True, kw_only=True)
-class MuLaw(Codec):
+class MuLaw(Elementwise):
     """Companded bins of values from -`limit` to `limit`; what lies outside goes to the first or last one."""
 
     mu: float = 100.0
@@ -58,3 +58,8 @@ class MuLaw(Codec):
         if tokens.size and not (0 <= tokens.min() and tokens.max() < self.bins):
             raise KinemaError(f"mu-law: tokens {tokens.min()} to {tokens.max()}, expected 0 to {self.bins - 1}")
         return self.expand((tokens + 0.5) / self.bins * 2 - 1)
+
+    @property
+    def edges(self) -> np.ndarray:
+        """The smallest value of every token but the first, (bins - 1,) float64."""
+        return self.expand(np.arange(1, self.bins) / self.bins * 2 - 1)

@@ -12,6 +12,8 @@ from kinema.core.errors import KinemaError, unknown
 
 _SMALLEST_ANGLE_RAD = 1e-6
 """Below this angle between its two vectors a 6D rotation names no plane that rounding would not change."""
+_TOLERANCE = 1e-3
+"""How far R Rᵀ may be from 1: rounding of what was stored, but no scale, mirror or other layout."""
 _ORDERS = tuple(a + b + c for a in "xyz" for b in "xyz" for c in "xyz" if len({a, b, c}) == 3)
 EULER = _ORDERS + tuple(order.upper() for order in _ORDERS)
 
@@ -164,6 +166,10 @@ def _matrices(rotation: np.ndarray) -> np.ndarray:
     rotation = np.asarray(rotation, np.float64)
     if rotation.shape[-2:] != (3, 3):
         raise KinemaError(f"rotation matrices of shape {rotation.shape}, expected (..., 3, 3)")
+    with np.errstate(invalid="ignore"):
+        mirrored = ~(np.linalg.det(rotation) > 0)
+    off = np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max(axis=(-2, -1))
+    _refuse(mirrored | ~(off <= _TOLERANCE), rotation, "matrix that is no rotation")
     return rotation
 
 

@@ -13,7 +13,7 @@ import tyro
 
 from kinema.cli.devices import check_device
 from kinema.cli.info import read_json
-from kinema.cli.suites import trusted_packages
+from kinema.cli.suites import another, as_trained, trusted_packages
 from kinema.core.errors import CheckpointError, KinemaError
 from kinema.core.manifest import cores
 
@@ -31,7 +31,8 @@ class Evaluate:
 
     Every initial state is a function of seed, task and episode number, so any two evaluations compare in pairs.
     Three controls run on the same initial states: held-out paraphrases, noise instead of the cameras, and the
-    instruction of another task. Other options belong to the suite.
+    instruction of another task. With `--chunking` the policy also runs them with its chunks executed by other rules,
+    each compared with it in pairs. Other options belong to the suite.
     """
 
     run_directory: Annotated[Path, tyro.conf.Positional]
@@ -44,6 +45,8 @@ class Evaluate:
     """episodes of each task"""
     controls: int = 10
     """episodes of each task in each control; 0 runs none"""
+    chunking: tuple[str, ...] = ()
+    """rules to execute chunks by as well: "ensemble" "receding-horizon --exec-horizon 4"; see `kinema list chunking`"""
     seed: int = 1000
     """seed of the initial states; recordings start at 0, so these are held out"""
     envs: int = 4 * cores()
@@ -84,7 +87,7 @@ class Evaluate:
         from kinema.policies.base import fingerprint
 
         policy = load_policy(self.run_directory, device=self.device, trusted=trusted_packages(self.trust))
-        suite = _as_trained(suite, policy.spec.observation)
+        suite = as_trained(suite, policy.spec.observation)
         name = f"the policy of {self.run_directory}"
         check_compatible(suite.spec, policy.spec, have_name=f"the suite {self.suite!r}", want_name=name)
         arms = self._arms(suite, tasks, policy)
@@ -131,10 +134,11 @@ class Evaluate:
                 simulator.close()
 
     def _arms(self, suite: Any, tasks: tuple[str, ...], policy: Any) -> list[Arm]:
+        from kinema.cli.chunking import arms as chunked
         from kinema.evaluation.baselines import NoiseCameras
         from kinema.evaluation.evaluate import Arm
 
-        others = {task: _another(task, tasks, suite) for task in tasks}
+        others = {task: another(task, tasks, suite) for task in tasks}
         seen = {name: (task.instruction, *task.paraphrases) for name, task in suite.tasks.items()}
         unseen = {name: task.held_out for name, task in suite.tasks.items()}
         few = min(self.controls, self.episodes)
@@ -154,6 +158,7 @@ class Evaluate:
             arms.append(arm("blind-camera", "every image replaced by noise", seen, "seen", by=noise, blind=True))
         if few and policy.spec.observation.instruction:
             arms.append(arm("wrong-instruction", "told to do another task", wrong, "wrong", blind=True))
+        arms += chunked(self.chunking, arms[0])
         self._refuse_training_starts(arms)
         return arms
 
@@ -189,23 +194,6 @@ class Evaluate:
             for task in tasks
             for episode in range(episodes)
         )
-
-
-def _as_trained(suite: Any, observation: Any) -> Any:
-    """Return the suite that offers what the policy observes; an option that asks for something else is an error."""
-    offered, plain = suite.offering(observation), type(suite)()
-    for name, asked in vars(suite).items():
-        decided = getattr(offered, name)
-        if asked != decided and asked != getattr(plain, name):
-            option = f"--{name.replace('_', '-')}"
-            raise KinemaError(f"{option} {asked!r}: the policy decides this and reads {decided!r}; leave it out")
-    return offered
-
-
-def _another(task: str, tasks: tuple[str, ...], suite: Any) -> str:
-    """Return the task whose instruction stands in for that of `task`: the next one evaluated, else of the suite."""
-    pool = tasks if len(tasks) > 1 else tuple(suite.tasks)
-    return pool[(pool.index(task) + 1) % len(pool)]
 
 
 def read_run(run: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Show what this installation holds: suites, recipes, policies, heads, encoders, trunks and transforms."""
+"""Show what this installation holds: suites, recipes, policies, heads, encoders, transforms, chunking and more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from kinema.cli.summary import summary
 from kinema.core.errors import unknown
 from kinema.core.names import PACKAGES, members
 
-PLURALS = {("policies" if kind == "policy" else f"{kind}s"): kind for kind in PACKAGES}
+_IRREGULAR = {"policy": "policies", "chunking": "chunking"}
+PLURALS = {_IRREGULAR.get(kind, f"{kind}s"): kind for kind in PACKAGES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Listing:
     """Show what can be named on the command line, one line each, without importing any of it."""
 
     kind: tyro.conf.Positional[str] = ""
-    """suites, recipes, policies, heads, encoders, trunks or transforms; all of them when left out"""
+    """suites, recipes, policies, heads, encoders, trunks, denoisers, transforms, importers, chunking; or all"""
 
     def run(self) -> int:
         """Print the members and return 0; raises KinemaError for a kind that does not exist."""

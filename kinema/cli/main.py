@@ -49,6 +49,7 @@ VERBS = {
 _EXTRAS = {
     **dict.fromkeys(("torch", "safetensors"), "train"),
     **dict.fromkeys(("mujoco", "gymnasium", "metaworld"), "sim"),
+    **dict.fromkeys(("mink", "qpsolvers", "daqp"), "arm"),
     **dict.fromkeys(("pyarrow", "av", "PIL"), "data"),
     **dict.fromkeys(("transformers", "tokenizers"), "vlm"),
     **dict.fromkeys(("h5py", "numcodecs", "imagecodecs", "google_crc32c", "google", "mcap", "mcap_ros2"), "import"),

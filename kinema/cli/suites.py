@@ -25,3 +25,20 @@ def split_names(text: str, option: str) -> list[str]:
 def trusted_packages(text: str) -> tuple[str, ...]:
     """Return kinema and the packages that the option `--trust` names."""
     return ("kinema", *(split_names(text, "--trust") if text else ()))
+
+
+def as_trained(suite: Any, observation: Any) -> Any:
+    """Return the suite that offers what the policy observes; an option that asks for something else is an error."""
+    offered, plain = suite.offering(observation), type(suite)()
+    for name, asked in vars(suite).items():
+        decided = getattr(offered, name)
+        if asked != decided and asked != getattr(plain, name):
+            option = f"--{name.replace('_', '-')}"
+            raise KinemaError(f"{option} {asked!r}: the policy decides this and reads {decided!r}; leave it out")
+    return offered
+
+
+def another(task: str, tasks: tuple[str, ...], suite: Any) -> str:
+    """Return the task whose instruction stands in for that of `task`: the next one evaluated, else of the suite."""
+    pool = tasks if len(tasks) > 1 else tuple(suite.tasks)
+    return pool[(pool.index(task) + 1) % len(pool)]

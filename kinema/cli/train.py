@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from kinema.cli.datasets import content_hash, facts, lines, open_datasets
 from kinema.cli.devices import check_device, free_memory
 from kinema.cli.info import read_json
 from kinema.cli.kept import keep
+from kinema.cli.progress import progress
 from kinema.cli.suites import trusted_packages
 from kinema.core.errors import CheckpointError, KinemaError, UnavailableError
 
@@ -76,7 +78,7 @@ def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu", trusted: t
     from kinema.train.loop import fit
     from kinema.train.weights import load_weights
 
-    datasets, prepared = _prepared(recipe, data)
+    datasets, prepared = _prepared(recipe, data, device)
     _make(out)
     stored = StoredPolicy(spec=prepared.spec, policy=prepared.policy)
     config.from_data(config.to_data(stored), trusted=trusted)  # what could not be loaded again is not trained
@@ -122,12 +124,21 @@ def train(recipe: Any, data: Path, out: Path, *, device: str = "cpu", trusted: t
     return 0
 
 
-def _prepared(recipe: Any, data: Path) -> tuple[Any, Any]:
+def _prepared(recipe: Any, data: Path, device: str) -> tuple[Any, Any]:
     """Return the datasets and the recipe prepared on them."""
     from kinema.recipes.base import prepare
 
     datasets = open_datasets(data)
-    return datasets, prepare(recipe, *datasets)
+    shown: dict[str, Any] = {}
+    with contextlib.ExitStack() as bars:
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in shown:
+                bars.close()
+                shown[what] = bars.enter_context(progress(f"features of {what}", total))
+            shown[what](done, "frames")
+
+        return datasets, prepare(recipe, *datasets, device=device, tell=tell)
 
 
 def _make(out: Path) -> None:
@@ -142,7 +153,7 @@ def _make(out: Path) -> None:
 def _dry_run(recipe: Any, data: Path, out: Path | None, device: str) -> int:
     from kinema.train.dry_run import dry_run
 
-    datasets, prepared = _prepared(recipe, data)
+    datasets, prepared = _prepared(recipe, data, device)
     batch = next(prepared.batches(0))
     facts = dry_run(prepared.network, batch, recipe.train, device=device)
     wanted = Path.cwd() if out is None else out.absolute()

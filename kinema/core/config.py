@@ -51,16 +51,23 @@ def to_data(value: Any) -> Any:
 
 def from_data(data: Any, *, trusted: tuple[str, ...] = TRUSTED) -> Any:
     """Return the object that `to_data` described; lists become tuples."""
+    try:
+        return _from_data(data, trusted)
+    except RecursionError as error:
+        raise KinemaError("a configuration is nested too deeply") from error
+
+
+def _from_data(data: Any, trusted: tuple[str, ...]) -> Any:
     if isinstance(data, list):
-        return tuple(from_data(item, trusted=trusted) for item in data)
+        return tuple(_from_data(item, trusted) for item in data)
     if not isinstance(data, dict):
         return data
     if "array" in data:
         return _array(data)
     if "type" not in data:
-        return {key: from_data(item, trusted=trusted) for key, item in data.items()}
+        return {key: _from_data(item, trusted) for key, item in data.items()}
     kind = _trusted_class(data["type"], trusted)
-    given = {key: from_data(item, trusted=trusted) for key, item in data.items() if key != "type"}
+    given = {key: _from_data(item, trusted) for key, item in data.items() if key != "type"}
     known = {f.name: f for f in fields(kind)}
     hints = get_type_hints(kind)
     for name in given:
@@ -131,6 +138,7 @@ def save(value: Any, path: Path) -> None:
 def load(path: Path, *, trusted: tuple[str, ...] = TRUSTED) -> Any:
     """Return the object stored at `path`; a missing or malformed file is a KinemaError that names it."""
     try:
-        return from_data(json.loads(path.read_text("utf-8")), trusted=trusted)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no text, no JSON, or a number too long to read
         raise KinemaError(f"cannot read {path}: {error}") from error
+    return from_data(data, trusted=trusted)

@@ -8,7 +8,7 @@ import platform
 from datetime import datetime, timezone
 from typing import Any
 
-_PACKAGES = ("kinema", "numpy", "scipy", "torch", "transformers", "mujoco", "metaworld", "gymnasium", "av", "pyarrow")
+_PACKAGES = tuple("kinema numpy scipy torch transformers mujoco metaworld gymnasium av pyarrow pillow".split())
 
 
 def versions() -> dict[str, str]:

@@ -20,8 +20,10 @@ PACKAGES = {
     "head": "kinema.heads",
     "encoder": "kinema.nets.encoders",
     "trunk": "kinema.nets.trunks",
+    "denoiser": "kinema.nets.denoisers",
     "transform": "kinema.transforms",
     "importer": "kinema.data.importers",
+    "chunking": "kinema.deploy.chunking",
 }
 _SHARED = {"base"}
 

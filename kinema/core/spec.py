@@ -16,6 +16,7 @@ from kinema.core.errors import SpecMismatch, nearest
 
 INSTRUCTION = "instruction"
 ACTION = "action"
+EMBODIMENT = "embodiment"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kinema.core.spec import ObservationSpec
+
 Sample = Mapping[str, Any]
 Statistics = Mapping[str, Mapping[str, np.ndarray]]
 """Key of a sample -> name (mean, std, min, max, q01, q99, count ...) -> array."""
@@ -29,6 +31,10 @@ class Transform(ABC):
     def reads(self) -> tuple[str, ...]:
         """The keys of an observation that this transform needs, beside those that the encoders read; most need none."""
         return ()
+
+    def observed(self, spec: ObservationSpec) -> ObservationSpec:
+        """Return the spec of what `forward` makes of observations of `spec`; most change no shape."""
+        return spec
 
     def fit(self, statistics: Statistics) -> Transform:
         """Return this transform with what it needs from the statistics of the training data; most need nothing."""
@@ -54,6 +60,12 @@ class Chain(Transform):
         for transform, own in zip(reversed(self.transforms), reversed(memo), strict=True):
             action = transform.inverse(action, own)
         return action
+
+    def observed(self, spec: ObservationSpec) -> ObservationSpec:
+        """Return the spec of observations after all transforms."""
+        for transform in self.transforms:
+            spec = transform.observed(spec)
+        return spec
 
     def fit(self, statistics: Statistics) -> Chain:
         """Return the chain with every transform fitted."""

@@ -19,6 +19,7 @@ from kinema.core.files import write_bytes
 from kinema.core.manifest import cores
 from kinema.core.spec import Camera
 from kinema.data.frames import Frames, Segments
+from kinema.transforms.resize import Resize
 
 Progress = Callable[[str, int, int], None]
 """Told (camera, episodes decoded, episodes in all)."""
@@ -29,14 +30,17 @@ _FLUSH_BYTES = 256 * 2**20
 class CachedFrames(Frames):
     """Frames kept in `folder/image.<camera>.u8` (rows, Hi, Wi, 3), each as soon as it is decoded.
 
-    `folder/image.<camera>.rows` has a byte per row, 1 once that row's frame is safely on disk: a killed process, a
+    Resized ones are kept at their own size in a file whose name says size and method, `image.<camera>@<key>.u8`. The
+    file `.rows` beside it has a byte per row, 1 once that row's frame is safely on disk: a killed process, a
     power cut or several processes at once cost at most that frames are decoded again. Caches of other contents are
     removed when a new one is begun. A full or read-only disk is UnavailableError; a complete cache is only read.
     """
 
-    def __init__(self, folder: Path, camera: Camera, segments: Segments, rows: int) -> None:
-        super().__init__(camera, segments, rows)
-        self.path = folder / f"{camera.key}.u8"
+    def __init__(
+        self, folder: Path, camera: Camera, segments: Segments, rows: int, *, resize: Resize | None = None
+    ) -> None:
+        super().__init__(camera, segments, rows, resize=resize)
+        self.path = folder / (f"{camera.key}.u8" if resize is None else f"{camera.key}@{resize.key}.u8")
         with reported(folder):
             self._store = _Store(self.path, rows, int(np.prod(self.shape[1:])))
         weakref.finalize(self, self._store.close)

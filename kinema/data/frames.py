@@ -13,6 +13,7 @@ import numpy as np
 
 from kinema.core.spec import Camera
 from kinema.data.decoding import VideoReader
+from kinema.transforms.resize import Resize
 
 
 class Reader(Protocol):
@@ -52,12 +53,13 @@ class _Open(threading.local):
 class Frames(ABC):
     """The frames of `camera` for `rows` rows; a subclass says where decoded ones are kept.
 
-    What is read is the same whatever is kept: the frames of the videos, bit by bit. Several threads may read; each
-    opens videos of its own.
+    What is read is the same whatever is kept: the frames of the videos, bit by bit, or what `resize` makes of each as
+    soon as it is decoded. Several threads may read; each opens videos of its own.
     """
 
-    def __init__(self, camera: Camera, segments: Segments, rows: int) -> None:
-        self.camera, self.shape = camera, (rows, camera.height, camera.width, 3)
+    def __init__(self, camera: Camera, segments: Segments, rows: int, *, resize: Resize | None = None) -> None:
+        size = (camera.height, camera.width) if resize is None else (resize.height, resize.width)
+        self.camera, self.resize, self.shape = camera, resize, (rows, *size, 3)
         self._paths = list(segments)
         self.parts = [np.arange(row, row + length) for parts in segments.values() for _, row, length in parts]
         """The rows of each episode."""
@@ -108,7 +110,7 @@ class Frames(ABC):
             row_of = self._rows[place]
             for number, image in self._reader(int(place)).read(np.sort(self._number[rows[videos == place]]).tolist()):
                 if 0 <= number < len(row_of) and row_of[number] >= 0:
-                    yield int(row_of[number]), image
+                    yield int(row_of[number]), image if self.resize is None else self.resize.image(image)
 
     def _reader(self, place: int) -> Reader:
         """Return this thread's open video, the least recently read one being closed for it."""

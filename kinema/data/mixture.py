@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kinema.core.errors import KinemaError, SpecMismatch, nearest
-from kinema.core.spec import ACTION, INSTRUCTION, ActionSpec, Vector
+from kinema.core.spec import ACTION, EMBODIMENT, INSTRUCTION, ActionSpec, Vector
 from kinema.core.transform import Chain, Statistics, Transform
 from kinema.data.lerobot.episode_stats import of_rows
 from kinema.data.windows import Windows, check_indices
@@ -67,6 +67,7 @@ class Mixture:
     Actions and vectors are padded with zeros to the widest part; where widths differ, `components.<key>` (B, D) bool
     says which are real, and the loss counts no others. Images must agree in size. A camera or vector that a part lacks
     is an error, or with missing="zeros" black or zero: `present.<key>` (B,) bool and `components.<key>` say where.
+    Parts of several embodiments add `embodiment`, a list of B names.
     """
 
     def __init__(self, parts: Sequence[Part], *, missing: Literal["error", "zeros"] = "error") -> None:
@@ -95,7 +96,12 @@ class Mixture:
             sample = self.parts[number].sample(indices[where] - self._first[number])
             for key, value in sample.items():
                 self._columns[key].put(made, where, value)
-        return made | ({INSTRUCTION: list(made[INSTRUCTION])} if INSTRUCTION in made else {})
+        if INSTRUCTION in made:
+            made[INSTRUCTION] = list(made[INSTRUCTION])
+        embodiments = [part.windows.spec.embodiment for part in self.parts]
+        if len(set(embodiments)) > 1:
+            made[EMBODIMENT] = [embodiments[number] for number in owner]
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)

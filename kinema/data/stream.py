@@ -14,6 +14,7 @@ from kinema.data.lerobot.reader import Dataset
 from kinema.data.loader import Augment, Loader
 from kinema.data.shuffle import Epochs, LocalShuffle
 from kinema.data.windows import Windows
+from kinema.transforms.resize import Resize
 
 _SLACK = 1.5
 """Frames held per window of spread: batches that are prepared ahead, and what is decoded along with what is wanted."""
@@ -22,8 +23,10 @@ _SLACK = 1.5
 class HeldFrames(Frames):
     """Frames of which the `capacity` decoded last are held in memory; one that is gone is decoded again."""
 
-    def __init__(self, camera: Camera, segments: Segments, rows: int, *, capacity: int) -> None:
-        super().__init__(camera, segments, rows)
+    def __init__(
+        self, camera: Camera, segments: Segments, rows: int, *, capacity: int, resize: Resize | None = None
+    ) -> None:
+        super().__init__(camera, segments, rows, resize=resize)
         self.decoded = 0
         """How many frames were decoded, repeatedly decoded ones included."""
         self._images = np.empty((min(capacity, rows), *self.shape[1:]), np.uint8)
@@ -64,17 +67,20 @@ def stream(
     chunk: int = 16,
     episodes: Sequence[int] | None = None,
     keys: Sequence[str] | None = None,
+    resize: Resize | None = None,
     augment: Augment | None = None,
     prefetch: int = 4,
 ) -> Loader:
     """Return a loader that writes no frame to disk and holds at most `memory_bytes` of decoded ones.
 
     It shuffles locally (`LocalShuffle`, chunks of `chunk` windows) over as many windows as the memory allows; every
-    window comes once an epoch, with the same content as from the cache. Vectors and actions are in memory whole. Where
+    window comes once an epoch, with the same content as from the cache. With `resize` frames are held at that size.
+    Vectors and actions are in memory whole. Where
     videos have more frames a key frame than a chunk has windows, frames are decoded repeatedly: choose larger chunks.
     """
     observation = dataset.spec.observation if keys is None else dataset.spec.observation.select(tuple(keys))
-    frame = sum(3 * camera.height * camera.width for camera in observation.cameras)
+    cameras = (observation if resize is None else resize.observed(observation)).cameras
+    frame = sum(3 * camera.height * camera.width for camera in cameras)
     capacity = memory_bytes // max(1, frame)
     least = 2 * batch_size * obs_horizon
     if capacity < least:
@@ -84,7 +90,7 @@ def stream(
         )
 
     def held(camera: str) -> HeldFrames:
-        return HeldFrames(*dataset.videos(camera), len(dataset), capacity=capacity)
+        return HeldFrames(*dataset.videos(camera), len(dataset), capacity=capacity, resize=resize)
 
     windows = Windows(
         dataset, obs_horizon=obs_horizon, pred_horizon=pred_horizon, episodes=episodes, keys=keys, frames=held

@@ -26,6 +26,8 @@ _PIXEL_FORMATS = {
     "libsvtav1": ("yuv420p",),
 }
 _PRESETS = {"libx264": "medium", "libx265": "fast", "libsvtav1": "8"}
+_FEWEST_REORDERED = 3
+"""Frames: fewer have no order but their own, and x265 leaves their decoding times what its memory held before."""
 _STREAM_NAMES = {"libx264": "h264", "libx265": "hevc", "libsvtav1": "av1"}
 
 
@@ -192,7 +194,10 @@ class VideoStream:
     def finish(self) -> None:
         """Write what the encoder still holds, and the index."""
         with self._named():
-            self._container.mux(self._stream.encode())
+            for packet in self._stream.encode():
+                if self._frames < _FEWEST_REORDERED:
+                    packet.dts = packet.pts
+                self._container.mux(packet)
             self._container.close()
 
     def give_up(self) -> None:

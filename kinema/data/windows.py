@@ -40,7 +40,8 @@ class Windows:
 
     Outside an episode its first or last step is repeated. The action's `mask` is False there; `observation_masks` adds
     the same under `mask.<key>` for each observation. `episodes` chooses episodes by index, in that order. `frames`
-    gives a camera's frames by its name, when they are not to come from the dataset's cache.
+    gives a camera's frames by its name, when they are to be resized or not to come from the dataset's cache.
+    `columns` are further values of all rows of the dataset (N, ...), given at the observed steps under their names.
     """
 
     def __init__(
@@ -55,15 +56,18 @@ class Windows:
         observation_masks: bool = False,
         episodes: Sequence[int] | None = None,
         frames: Callable[[str], Frames] | None = None,
+        columns: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        if nearest if request is None else (obs_horizon, pred_horizon, keys) != (None, None, None):
+        horizons = (obs_horizon, pred_horizon, keys, columns) != (None, None, None, None)
+        if nearest if request is None else horizons:
             raise KinemaError("windows: give either a request in seconds (and how to round it), or horizons and keys")
+        self._columns = dict(columns or {})
         if request is None:
             chosen, self.offsets = _horizons(dataset.spec.observation, obs_horizon, pred_horizon, keys)
         else:
             chosen, self.offsets = _requested(dataset.spec, request, nearest)
         self.dataset, self.observation_masks = dataset, observation_masks
-        self.spec: RobotSpec = replace(dataset.spec, observation=chosen)
+        self._past = tuple(range(1 - (obs_horizon or 1), 1))
         self.episodes = check_episodes(dataset, episodes)
         records = [dataset.episodes[index] for index in self.episodes]
         self.lengths = np.array([record.length for record in records])
@@ -72,6 +76,7 @@ class Windows:
         self.rows = np.concatenate([np.arange(record.start, record.start + record.length) for record in records])
         """The dataset's row that each window is around, (N,)."""
         self._images = {camera.key: (frames or dataset.frames)(camera.name) for camera in chosen.cameras}
+        self.spec: RobotSpec = replace(dataset.spec, observation=_as_read(chosen, self._images))
         self._vectors = {vector.key: dataset.column(vector.key) for vector in chosen.vectors}
 
     def __len__(self) -> int:
@@ -91,6 +96,8 @@ class Windows:
             sample[key] = frames.read(steps[self.offsets[key]][0])
         for key, vector in self._vectors.items():
             sample[key] = vector[steps[self.offsets[key]][0]]
+        for key, rows in self._columns.items():
+            sample[key] = np.asarray(rows[self._steps(indices, self._past)[0]])
         if self.spec.observation.instruction:
             sample[INSTRUCTION] = list(self.dataset.instructions[row])
         if ACTION in self.offsets:
@@ -154,6 +161,13 @@ def check_episodes(dataset: Dataset, episodes: Sequence[int] | None) -> tuple[in
     if not chosen or len(set(chosen)) != len(chosen):
         raise KinemaError("no episode is chosen" if not chosen else "an episode is chosen twice")
     return chosen
+
+
+def _as_read(spec: ObservationSpec, images: Mapping[str, Frames]) -> ObservationSpec:
+    """Return `spec` with the cameras at the size at which their frames are read."""
+    sizes = {key: frames.shape[1:3] for key, frames in images.items()}
+    cameras = tuple(replace(c, height=sizes[c.key][0], width=sizes[c.key][1]) for c in spec.cameras)
+    return replace(spec, cameras=cameras)
 
 
 def _horizons(

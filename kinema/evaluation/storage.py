@@ -137,7 +137,7 @@ def load_evaluation(path: Path) -> Evaluation:
     path = path / EVAL_FILE if path.is_dir() else path
     try:
         return from_document(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise KinemaError(f"cannot read the evaluation {path}: {error}") from error
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from kinema.core.errors import KinemaError
+from kinema.core.policy import Guide
 from kinema.nets.base import Context, Rng
 
 
@@ -26,11 +29,110 @@ class Head(nn.Module, ABC):
         """Return one chunk of actions (B, H, A) for each batch entry."""
 
 
+class AcceptsGuide(ABC):
+    """A head whose chunks can be pulled towards a given one while they are drawn."""
+
+    @abstractmethod
+    def check_guide(self, method: str, held: int) -> None:
+        """Raise KinemaError unless the head follows guides of `method` whose first `held` steps weigh 1."""
+
+    @abstractmethod
+    def sample_guided(self, context: Context, guide: Guide, *, rng: Rng) -> Tensor:
+        """Return chunks (B, H, A) that agree with `guide`, of tensors in normalised space, where its weight is high."""
+
+
+class DenoisingPath(ABC):
+    """A head that carries noise to actions in `levels` steps of a differential equation, which a student can learn.
+
+    `level` (B,) int64 counts from 0, noise, to `levels`, an action; each entry has its own.
+    """
+
+    levels: int
+
+    @abstractmethod
+    def corrupted(self, action: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """Return the mixture (B, H, A) of `action` and `noise` that stands at `level`."""
+
+    @abstractmethod
+    def advanced(self, x: Tensor, level: Tensor, context: Context) -> Tensor:
+        """Return `x` (B, H, A) one level on, without drawing anything."""
+
+    @abstractmethod
+    def scales(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return s and c (B,) such that s x + c F(x) is x itself at the last level, whatever F; c is 0 there alone."""
+
+    @abstractmethod
+    def time(self, level: Tensor) -> Tensor:
+        """Return the time (B,) in [0, 1] that a denoiser is told at `level`."""
+
+
+def guidable(head: Head) -> AcceptsGuide:
+    """Return `head` as one that accepts guides; raises KinemaError when it does not."""
+    if not isinstance(head, AcceptsGuide):
+        raise KinemaError(
+            f"{type(head).__name__} cannot follow a guide, which real-time chunking needs; a flow head can"
+        )
+    return head
+
+
+class HasLogProb(ABC):
+    """Heads that know the density of a chunk; ask with `isinstance(head, HasLogProb)`."""
+
+    @abstractmethod
+    def log_prob(self, context: Context, action: Tensor, mask: Tensor) -> Tensor:
+        """Return log p(step | steps before it, context) of each step (B, H) of `action` (B, H, A), 0 where padded.
+
+        By the chain rule their sum over H is the log-density of the chunk, of the part that `mask` keeps.
+        """
+
+
+class ConditionsTrunk(ABC):
+    """A head that gives the trunk a token of its own, made of the demonstrated action or, when acting, of its prior.
+
+    The token comes before those of the encoders. The head's configuration is a `ConditioningConfig`.
+    """
+
+    @abstractmethod
+    def condition(self, seen: Tensor | None, action: Tensor, mask: Tensor, *, rng: Rng) -> tuple[Tensor, Tensor]:
+        """Return the token (B, 1, D) for training, and what `loss` finds as `context.posterior`.
+
+        `seen` (B, N, D) are the tokens of the private encoder; `action` and `mask` are those that `loss` gets.
+        """
+
+    @abstractmethod
+    def prior(self, batch: int, *, rng: Rng) -> Tensor:
+        """Return the token (B, 1, D) for acting."""
+
+
+class PicksByEmbodiment(ABC):
+    """A head with parts for several embodiments: `context.embodiment` says which is each entry's."""
+
+    @abstractmethod
+    def pick(self, embodiments: Sequence[str]) -> Tensor:
+        """Return the numbers (B,) of the parts for `embodiments`; an unknown one is a SpecMismatch that names it."""
+
+
 def step_mean(error: Tensor, mask: Tensor) -> Tensor:
     """Return the mean (B, H) of `error` (B, H, A) over the components that `mask` (B, H) or (B, H, A) keeps, or 0."""
     if mask.ndim == 2:
         return error.mean(-1) * mask
     return torch.where(mask, error, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def entry_mean(each: Tensor, mask: Tensor) -> Tensor:
+    """Return what adds `each` (B,) to the loss of every real step (B, H), for losses of whole chunks.
+
+    Weighted so that the mean over the real steps of all entries is the mean of `each` over entries with real steps.
+    """
+    steps = mask if mask.ndim == 2 else mask.any(-1)
+    own = steps.sum(-1, keepdim=True)
+    weight = steps.sum() / (own * (own > 0).sum()).clamp(min=1)
+    return torch.where(steps, each[:, None] * weight, 0.0)
+
+
+def idle(*values: Tensor) -> Tensor:
+    """Return 0, whose gradient by each of `values` is 0 too and not absent, so that the optimiser treats all alike."""
+    return 0.0 * torch.stack([value.sum() for value in values]).sum()
 
 
 class HeadConfig(ABC):
@@ -39,3 +141,12 @@ class HeadConfig(ABC):
     @abstractmethod
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> Head:
         """Return the module that reads a context of `width` and predicts `pred_horizon` actions of `action_width`."""
+
+
+class ConditioningConfig(HeadConfig):
+    """Frozen description of a head that is `ConditionsTrunk`."""
+
+    @property
+    @abstractmethod
+    def private(self) -> str | None:
+        """The encoder whose tokens go to the head alone, or None."""

@@ -1,1 +1,1 @@
-"""Networks: encoders, trunks and the contracts between them."""
+"""Networks: encoders, trunks, denoisers and the contracts between them."""

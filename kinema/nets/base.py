@@ -27,6 +27,9 @@ class Context:
     tokens: Tensor  # (B, N, D)
     mask: Tensor  # (B, N) bool, False where a token is absent
     readout: Mapping[str, Tensor]  # name -> (B, R, D)
+    positions: Tensor | None = None  # (N, D), what attention adds to `tokens` used as keys
+    posterior: Tensor | None = None  # what a head that conditions the trunk hands to its own loss
+    embodiment: Tensor | None = None  # (B,) int64, for heads with parts for several
 
 
 class Encoder(nn.Module, ABC):
@@ -82,3 +85,20 @@ def normal(shape: Sequence[int], rng: Rng, device: torch.device) -> Tensor:
     if len(rows) != shape[0]:
         raise ValueError(f"{len(rows)} generators for a batch of {shape[0]}")
     return torch.stack(rows).to(device)
+
+
+def uniform(shape: Sequence[int], rng: Rng, device: torch.device) -> Tensor:
+    """Return noise of `shape`, uniform in [0, 1]: the normal distribution function of `normal`, laid out like it."""
+    return torch.special.ndtr(normal(shape, rng, device))
+
+
+def draw(logits: Tensor, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Return the indices (..., n) that `noise` (..., n), uniform in [0, 1], draws from `logits` (..., V).
+
+    By inverse distribution function, of softmax(logits / temperature); temperature 0 is the most likely index.
+    """
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True).expand(noise.shape)
+    bounds = (logits.float() / temperature).softmax(-1).cumsum(-1)
+    # Rounded sums end near 1: the noise is stretched to what they end at.
+    return torch.searchsorted(bounds, noise * bounds[..., -1:], right=True).clamp(max=logits.shape[-1] - 1)

@@ -48,6 +48,21 @@ class ResidualBlock(nn.Module):
         return values + self.layers(hidden)
 
 
+class ResidualMlp(nn.Module):
+    """Residual blocks of one width, then a norm and one linear layer: from a readout to numbers."""
+
+    def __init__(self, width: int, size: int, *, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([ResidualBlock(width) for _ in range(blocks)])
+        self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, size))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (..., `size`) for `values` (..., `width`)."""
+        for block in self.blocks:
+            values = block(values)
+        return self.project(values)
+
+
 def sinusoidal(values: Tensor, width: int, *, shortest: float = 4e-3, longest: float = 4.0) -> Tensor:
     """Return sine and cosine features (B, width) of `values` (B,), periods spaced geometrically as in pi0."""
     fraction = torch.linspace(0.0, 1.0, width // 2, device=values.device, dtype=torch.float32)

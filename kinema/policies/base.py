@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from kinema.core.config import to_data
 from kinema.core.errors import KinemaError, SpecMismatch, nearest
-from kinema.core.policy import Chunk, Observation, Policy
+from kinema.core.policy import Chunk, ChunkSampler, Guide, Observation
 from kinema.core.rng import seed_of
-from kinema.core.spec import ACTION, RobotSpec, check_observation
+from kinema.core.spec import ACTION, EMBODIMENT, RobotSpec, check_observation
 from kinema.core.transform import Chain, Statistics, Transform
-from kinema.heads.base import HeadConfig
-from kinema.nets.base import Context, EncoderConfig, TrunkConfig
+from kinema.heads.base import ConditioningConfig, ConditionsTrunk, HeadConfig, PicksByEmbodiment, guidable
+from kinema.nets.base import Context, EncoderConfig, Rng, TrunkConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,41 +83,62 @@ class Network(nn.Module):
     def __init__(self, config: PolicyConfig, spec: RobotSpec) -> None:
         super().__init__()
         self.conditions = {name: encoder.condition for name, encoder in config.encoders.items()}
+        seen = Chain(config.transforms).observed(spec.observation)
         built = {
-            name: encoder.build(spec.observation, obs_horizon=config.obs_horizon, width=config.width)
+            name: encoder.build(seen, obs_horizon=config.obs_horizon, width=config.width)
             for name, encoder in config.encoders.items()
         }
         self.encoders = nn.ModuleDict(built)
-        self.trunk = config.trunk.build(tokens=sum(encoder.tokens for encoder in built.values()), width=config.width)
+        self.embodiment = spec.embodiment
+        self.private = _private(config)
+        tokens = sum(encoder.tokens for name, encoder in built.items() if name != self.private)
+        tokens += isinstance(config.head, ConditioningConfig)
+        self.trunk = config.trunk.build(tokens=tokens, width=config.width)
         self.head = config.head.build(
             action_width=spec.action.width, pred_horizon=config.pred_horizon, width=config.width
         )
 
-    def context(self, sample: Mapping[str, Any]) -> Context:
-        """Return what the head reads, for a batch of samples."""
+    def context(
+        self, sample: Mapping[str, Any], rng: Rng, *, action: Tensor | None = None, mask: Tensor | None = None
+    ) -> Context:
+        """Return what the head reads, for a batch of samples; `action` and `mask` are given in training."""
         tokens: dict[str, Tensor] = {}
         for name, encoder in self.encoders.items():
             condition = self.conditions[name]
             given = None if condition is None else tokens[condition].mean(1)
             tokens[name] = encoder(sample, given)
+        batch, posterior = len(next(iter(tokens.values()))), None
+        seen = None if self.private is None else tokens.pop(self.private)
+        if isinstance(self.head, ConditionsTrunk):
+            if action is None or mask is None:
+                own = self.head.prior(batch, rng=rng)
+            else:
+                own, posterior = self.head.condition(seen, action, mask, rng=rng)
+            tokens = {"": own, **tokens}
         joined = torch.cat(list(tokens.values()), dim=1)
-        return self.trunk(joined, torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device))
+        context = self.trunk(joined, torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device))
+        if isinstance(self.head, PicksByEmbodiment):
+            names = sample.get(EMBODIMENT, [self.embodiment] * batch)
+            return replace(context, embodiment=self.head.pick(names).to(joined.device))
+        return replace(context, posterior=posterior)
 
     def loss(self, batch: Mapping[str, Any], rng: torch.Generator) -> Tensor:
         """Return the head's loss of each step (B, H); padding carries 0, padded components count for nothing."""
         mask, components = batch["mask"], batch.get(f"components.{ACTION}")
         if components is not None:
             mask = mask[..., None] & components[:, None]
-        return self.head.loss(self.context(batch), batch[ACTION], mask, rng=rng)
+        context = self.context(batch, rng, action=batch[ACTION], mask=mask)
+        return self.head.loss(context, batch[ACTION], mask, rng=rng)
 
 
-class ComposedPolicy(Policy):
+class ComposedPolicy(ChunkSampler):
     """A network between its transforms: raw observations in, actions in robot units out, within the action bounds."""
 
     def __init__(self, config: PolicyConfig, spec: RobotSpec, network: Network, *, device: str = "cpu") -> None:
         self.config = config
         self.spec = config.needs(spec)
-        self.obs_horizon = config.obs_horizon
+        self.obs_horizon, self.pred_horizon = config.obs_horizon, config.pred_horizon
+        self.exec_horizon = config.exec_horizon
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
         self._chain = Chain(config.transforms)
@@ -132,21 +153,52 @@ class ComposedPolicy(Policy):
             seed = seeds[position] if seeds is not None else seed_of("policy", entry)
             self._generators[entry] = torch.Generator().manual_seed(seed)
 
-    @torch.inference_mode()
     def act(self, observation: Observation) -> Chunk:
         """Return chunks (B, H, A) in the units of `spec.action`, clipped to its bounds."""
         batch = _batch_size(observation)
-        check_observation(observation, self.spec.observation, batch=batch, obs_horizon=self.obs_horizon)
         for entry in range(batch):
             if entry not in self._generators:
                 self.reset([entry])
-        sample, memo = self._chain.forward(observation)
+        action = self._sample(observation, [self._generators[entry] for entry in range(batch)], None)
+        return Chunk(action=action, exec_horizon=self.exec_horizon)
+
+    def draw(self, observation: Observation, *, seeds: Sequence[int], guide: Guide | None = None) -> np.ndarray:
+        """Return what `act` would for these seeds; only a head that is `AcceptsGuide` follows a guide."""
+        if len(seeds) != _batch_size(observation):
+            raise KinemaError(f"draw: {len(seeds)} seeds for {_batch_size(observation)} batch entries")
+        return self._sample(observation, [torch.Generator().manual_seed(seed) for seed in seeds], guide)
+
+    def check_guide(self, method: str, held: int) -> None:
+        """Raise KinemaError unless the head can follow such guides."""
+        guidable(self.network.head).check_guide(method, held)
+
+    def _sample(self, observation: Observation, rng: Sequence[torch.Generator], guide: Guide | None) -> np.ndarray:
+        check_observation(observation, self.spec.observation, batch=len(rng), obs_horizon=self.obs_horizon)
+        # The guide goes through the transforms as an action does: it is seen from the new observation.
+        given = observation if guide is None else {**observation, ACTION: guide.action}
+        sample, memo = self._chain.forward(given)
         tensors = {key: to_tensor(value, self.device) for key, value in sample.items()}
-        rng = [self._generators[entry] for entry in range(batch)]
-        action = self.network.head.sample(self.network.context(tensors), rng=rng).cpu().numpy()
-        action = self._chain.inverse(action, memo)
-        bounded = np.clip(action, self.spec.action.low, self.spec.action.high).astype(np.float32)
-        return Chunk(action=bounded, exec_horizon=self.config.exec_horizon)
+        with torch.inference_mode() if guide is None else torch.no_grad():
+            context = self.network.context(tensors, rng)
+            if guide is None:
+                drawn = self.network.head.sample(context, rng=rng)
+            else:
+                self.check_guide(guide.method, int((guide.weight == 1).sum()))
+                guide = replace(guide, action=tensors[ACTION], weight=to_tensor(guide.weight, self.device))
+                drawn = guidable(self.network.head).sample_guided(context, guide, rng=rng)
+        action = self._chain.inverse(drawn.cpu().numpy(), memo)
+        return np.clip(action, self.spec.action.low, self.spec.action.high).astype(np.float32)
+
+
+def _private(config: PolicyConfig) -> str | None:
+    """Return the encoder whose tokens go to the head alone, if the head names one."""
+    name = config.head.private if isinstance(config.head, ConditioningConfig) else None
+    if name is not None and name not in config.encoders:
+        raise KinemaError(
+            f"the head reads encoder {name!r}, which is not there{nearest(name, config.encoders)}; "
+            f"encoders: {', '.join(config.encoders) or 'none'}"
+        )
+    return name
 
 
 def _batch_size(observation: Observation) -> int:
@@ -165,5 +217,5 @@ def fingerprint(config: PolicyConfig, spec: RobotSpec, network: nn.Module) -> st
     digest = hashlib.sha256(json.dumps(to_data((config, spec)), sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -23,8 +23,11 @@ from kinema.data.shares import SharedDraws, shares
 from kinema.data.stats import streamed
 from kinema.data.windows import Windows
 from kinema.policies.base import Network, PolicyConfig
+from kinema.recipes._images import Tell, kept_features, sized
+from kinema.recipes._images import windows as windows_of
 from kinema.train.config import TrainConfig
 from kinema.transforms.random_shift import RandomShift
+from kinema.transforms.resize import Resize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,10 @@ class DataConfig:
     With `paraphrase` each sample is told one of all the instructions that the data has for its task, drawn anew: a
     wording that belongs to a few episodes only invites a policy to learn those by heart instead of looking.
 
+    `resize` (height, width) makes every image that size [px] before anything else, when training and when acting; the
+    robot still delivers what the data holds. With `cache_features` what frozen encoders make of the images is computed
+    once, before training, and kept beside the dataset; nothing may then change images, `random_shift` least of all.
+
     Of several datasets samples come by number of frames, or by frames^`alpha`, or by `weights`: a number for each, in
     their order, or the name of published ones; `weights_mean` says whether they multiply the numbers of frames or
     replace them. `exclude` names files that list episodes to leave out.
@@ -41,6 +48,8 @@ class DataConfig:
 
     held_out_fraction: float = 0.08
     random_shift: int = 0
+    resize: tuple[int, int] | None = None
+    cache_features: bool = False
     paraphrase: bool = True
     alpha: float | None = None
     weights: tuple[float, ...] | str | None = None
@@ -82,24 +91,31 @@ class Prepared:
     share: tuple[float, ...]
 
 
-def prepare(recipe: Recipe, *datasets: Dataset) -> Prepared:
+def prepare(recipe: Recipe, *datasets: Dataset, device: str = "cpu", tell: Tell | None = None) -> Prepared:
     """Return network and batches for `recipe` on one or more datasets of one robot.
 
     Statistics come from all rows of the training episodes alone, whatever their weights. The network's initial weights
     depend on the seed alone. Raises SpecMismatch when the data lacks what the policy reads, or is of several robots.
+    Features that are to be cached are computed on `device`, and `tell` is told of them.
     """
-    spec = _one_spec(recipe.policy, datasets)
+    policy = sized(recipe.policy, recipe.data.resize)
+    spec = _one_spec(policy, datasets)
     excluded = excluded_episodes([Path(name) for name in recipe.data.exclude or ()], datasets)
     splits = [_split(recipe, dataset, out) for dataset, out in zip(datasets, excluded, strict=True)]
-    policy = recipe.policy
-    cut = partial(Windows, obs_horizon=policy.obs_horizon, pred_horizon=policy.pred_horizon, keys=policy.reads)
-    parts = [Part(windows=cut(dataset, episodes=train)) for dataset, (train, _) in zip(datasets, splits, strict=True)]
-    policy = policy.fit(partial(_statistics, parts, policy))
+    both = list(zip(datasets, splits, strict=True))
+    plain = [Part(windows=windows_of(policy, dataset, episodes=train)) for dataset, (train, _) in both]
+    policy = policy.fit(partial(_statistics, plain, policy))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("weights", recipe.train.seed))
         network = Network(policy, spec)
+    kept = [_features(recipe.data, policy, dataset, device, tell) for dataset in datasets]
+    read = [
+        partial(windows_of, policy, dataset, features=features)
+        for dataset, features in zip(datasets, kept, strict=True)
+    ]
+    parts = [Part(windows=cut(episodes=train)) for cut, (train, _) in zip(read, splits, strict=True)]
+    unseen = [cut(episodes=held) for cut, (_, held) in zip(read, splits, strict=True) if held]
     chain, share = Chain(policy.transforms), _shares(recipe.data, parts)
-    unseen = [cut(dataset, episodes=held) for dataset, (_, held) in zip(datasets, splits, strict=True) if held]
     return Prepared(
         spec=spec,
         policy=policy,
@@ -113,9 +129,18 @@ def prepare(recipe: Recipe, *datasets: Dataset) -> Prepared:
     )
 
 
+def _features(
+    data: DataConfig, policy: PolicyConfig, dataset: Dataset, device: str, tell: Tell | None
+) -> dict[str, np.ndarray] | None:
+    if not data.cache_features:
+        return None
+    shift = [RandomShift(pixels=data.random_shift)] if data.random_shift else []
+    return kept_features(policy, dataset, augmentations=shift, device=device, tell=tell)
+
+
 def _statistics(parts: Sequence[Part], policy: PolicyConfig, before: Chain) -> Statistics:
     """Return the statistics of the parts' vectors and actions: of all rows, or of windows after transforms `before`."""
-    if not before.transforms:
+    if all(isinstance(transform, Resize) for transform in before.transforms):
         [statistics] = statistics_by_robot(parts).values()
         return statistics
     vectors = [key for key in policy.reads if key.startswith("vector.")]

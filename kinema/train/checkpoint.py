@@ -103,7 +103,7 @@ def read_state(path: Path) -> dict[str, Any]:
     file = path / STATE
     try:
         state = json.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {file}: {error}\n{_remedy(path)}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not {"step", "files"} <= set(state):
         raise CheckpointError(f"{file} is not the state of a checkpoint of format {FORMAT}\n{_remedy(path)}")

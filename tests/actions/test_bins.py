@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kinema.actions.bins import Bins, vocabulary_ids
+from kinema.actions.bins import Bins
+from kinema.actions.codec import vocabulary_ids
 from kinema.core.config import from_data, to_data
 from kinema.core.errors import KinemaError
 

@@ -170,6 +170,16 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         rotations.matrix_from_quaternion_wxyz(np.zeros(4))
 
 
+@pytest.mark.parametrize(
+    "wrong", [np.eye(3) * 1.1, np.diag([1.0, 1.0, -1.0]), np.zeros((3, 3)), np.full((3, 3), np.nan)], ids=str
+)
+def test_a_matrix_that_is_no_rotation_is_named(wrong: np.ndarray) -> None:
+    for act in (rotations.log, rotations.columns_6d, rotations.quaternion_wxyz_from_matrix):
+        with pytest.raises(KinemaError, match=r"matrix that is no rotation at index \(1,\)"):
+            act(np.stack([np.eye(3), wrong]))
+    assert rotations.log(R_TEST.astype(np.float16).astype(float)).shape == (2000, 3), "rounding is no reason to refuse"
+
+
 @settings(max_examples=30, deadline=None)
 @given(VECTORS, VECTORS, st.floats(0.0, 1.0))
 def test_laws(first: np.ndarray, second: np.ndarray, fraction: float) -> None:

@@ -21,7 +21,7 @@ from kinema.core.errors import KinemaError
 from kinema.evaluation.results import ArmResult, Evaluation, Latency, Manifest, Outcome
 from kinema.evaluation.rollout import Trial
 from kinema.evaluation.storage import action_key, save
-from kinema.heads.mse import Mse
+from kinema.heads.regression import Regression
 from kinema.recipes import metaworld_mt10 as recipe_module
 from kinema.sim.suites.metaworld import MetaWorld
 
@@ -48,7 +48,7 @@ def test_ablations_differ_from_the_reference_in_one_thing() -> None:
     assert replace(chunk, policy=replace(chunk.policy, pred_horizon=16, exec_horizon=8)) == reference
     silent = mt10_rows.recipe_of("no-language", 1200).policy
     assert "instruction" not in silent.reads
-    assert mt10_rows.recipe_of("mse-head", 1200).policy == replace(reference.policy, head=Mse())
+    assert mt10_rows.recipe_of("mse-head", 1200).policy == replace(reference.policy, head=Regression())
     for name, cameras in {"one-camera": 1, "corner2": 1, "near-cameras": 2, "reference": 3}.items():
         row = metaworld_mt10.Mt10().row(name)
         assert len(row.cameras) == cameras

@@ -10,6 +10,8 @@ import page_parts
 import results
 import speed
 
+from kinema.evaluation.intervals import Rate
+
 
 def test_the_page_says_what_the_files_say() -> None:
     expected = benchmarks_page.page(results.read_all())
@@ -18,7 +20,7 @@ def test_the_page_says_what_the_files_say() -> None:
 
 def test_without_results_everything_is_not_measured_yet() -> None:
     text = benchmarks_page.page({})
-    assert text.count("Everything in this section is not measured yet.") == 3
+    assert text.count("Everything in this section is not measured yet.") == 4
     assert "make bench-mt10" in text
     assert "|" not in text
 
@@ -91,7 +93,7 @@ def test_the_loader_is_shown_beside_lerobot(tmp_path: Path) -> None:
     text = benchmarks_page.page({"loader": results.read(path)})
     ratio = "3 [2, 4] (n = 3)"
     assert f"| 96x96 | 1000/1000 | {ratio} | {ratio} | {ratio} |" in text
-    assert "| lerobot | 2 | 15 [10, 20] (n = 2) | 15 | 15 | 15 | 15 |" in text
+    assert "| lerobot | 2 | 15 [10, 20] (n = 2) | 15 | 15 | 1 | 15 | 15 |" in text
     assert "torchcodec, 2 workers: 12 samples/s; pyav, 2 workers: not available. Taken: torchcodec, 2 workers." in text
     assert "Measured against lerobot 0.4.4, torch 2.13.0." in text
 
@@ -104,6 +106,39 @@ def test_other_results_on_data_are_shown_figure_by_figure(tmp_path: Path) -> Non
     assert "| kills, lost | 0 (n = 50) | count |" in text
     assert "| kills, codec | a/b |" in text
     assert "| speed | 2 [1, 3] (n = 2) | s |" in text
+
+
+def test_scale_is_a_table_of_sizes(tmp_path: Path) -> None:
+    figures = {"10 episodes": {"append": several(0.01, 0.03, unit="s")}, "10 episodes, compacted": {}}
+    path = results.write("data_scale", figures, command="c", seeds=[], directory=tmp_path)
+    text = benchmarks_page.page({"data_scale": results.read(path)})
+    assert "| 10 episodes | 20 [10, 30] |" in text and "| 10 episodes, compacted |  |" in text
+
+
+def test_what_the_doctor_missed_is_named(tmp_path: Path) -> None:
+    def found(hits: int, n: int) -> dict:
+        return results.rate(Rate(hits, n))
+
+    figures = {
+        "structural": {"all": found(20, 20), "corruptions": {"cut": found(20, 20)}},
+        "content": {"all": found(19, 20), "corruptions": {"frozen": found(19, 20)}},
+        "false_alarms": found(0, 400),
+    }
+    path = results.write("doctor_recall", figures, command="c", seeds=[0], directory=tmp_path)
+    text = benchmarks_page.page({"doctor_recall": results.read(path)})
+    assert "2 kinds of corruption, at least 20 datasets each." in text
+    assert "Not always found: frozen 95 % [" in text
+    assert "| clean datasets with a false alarm | 0 % [" in text
+
+
+def test_generation_is_shown_seed_by_seed(tmp_path: Path) -> None:
+    seed = {"few": results.rate(Rate(5, 50)), "many": results.rate(Rate(40, 50))}
+    seed["p"] = results.once(1e-9, "p-value", n=50)
+    figures = {"generation": results.rate(Rate(27, 30)), "gain": several(0.5, 0.7, unit="d"), "seeds": {"0": seed}}
+    path = results.write("mimicgen", figures, command="c", seeds=[0], directory=tmp_path)
+    text = benchmarks_page.page({"mimicgen": results.read(path)})
+    assert "Attempts at a new demonstration that succeed: 90 % [" in text
+    assert "60 [50, 70] (n = 2) points" in text and "] (40/50) | < 0.0001 |" in text
 
 
 def test_tables_are_well_formed() -> None:

@@ -100,7 +100,7 @@ class ToyEnvironment(SimEnvironment):
 
 def tiny() -> object:
     """Return a recipe of a few hundred weights."""
-    from kinema.heads.mse import Mse
+    from kinema.heads.regression import Regression
     from kinema.nets.encoders.film_cnn import FilmCnn
     from kinema.nets.encoders.proprioception import Proprioception
     from kinema.nets.encoders.words import Words
@@ -119,7 +119,7 @@ def tiny() -> object:
                 "instruction": Words(buckets=64),
             },
             trunk=Fusion(blocks=1),
-            head=Mse(blocks=1),
+            head=Regression(blocks=1),
             transforms=(Normalise(modes={"action": "mean_std", "vector.proprioception": "mean_std"}),),
             width=8,
             pred_horizon=4,

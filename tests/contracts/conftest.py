@@ -16,14 +16,21 @@ import torch
 from kinema.core.errors import UnavailableError
 from kinema.core.names import PACKAGES, find
 from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
+from kinema.heads.per_embodiment import Part
+from kinema.heads.regression import Regression
 
 _REQUIRED: dict[str, Any] = {
+    "quantiser_steps": 2,
+    "parts": {name: Part(head=Regression(), action_width=2, pred_horizon=5) for name in ("testarm", "otherarm")},
     "camera": "front",
     "cameras": ("front", "wrist"),
     "vector": "proprioception",
     "vectors": ("proprioception",),
     "pixels": 2,
+    "height": 24,
+    "width": 20,
     "pose": "hand",
+    "state": "joints",
     "modes": {"vector.proprioception": "mean_std", "action": "min_max"},
 }
 """Values of fields that have no default, by name: a new member with another required field adds it here."""
@@ -58,14 +65,16 @@ def robot() -> RobotSpec:
 
 
 @pytest.fixture(scope="session")
-def configure() -> Callable[[str, str], Any]:
+def configure(tiny_vision: Callable[..., Path]) -> Callable[[str, str], Any]:
     """`configure(kind, name)` returns the member's configuration from its defaults."""
 
     def build(kind: str, name: str) -> Any:
         member = find(kind, name)
         given = {}
         for f in fields(member):
-            if f.default is MISSING and f.default_factory is MISSING:
+            if f.name == "model" and f.default is MISSING:
+                given[f.name] = str(tiny_vision(32, 40))
+            elif f.default is MISSING and f.default_factory is MISSING:
                 assert f.name in _REQUIRED, f"{name}: no test value for the required field {f.name!r}"
                 given[f.name] = _REQUIRED[f.name]
         return member(**given)

@@ -29,7 +29,8 @@ def training_sample(observe: Observe) -> dict[str, Any]:
         return poses.to_vector(poses.pose(position, turn)).astype(np.float32)
 
     action = np.concatenate([pose_vectors(6), rng.uniform(0.0, 0.1, (4, 6, 1)).astype(np.float32)], axis=-1)
-    return {**observe(4, 2), "vector.hand": pose_vectors(2), "action": action, "mask": np.ones((4, 6), bool)}
+    vectors = {"vector.hand": pose_vectors(2), "vector.joints": rng.normal(size=(4, 2, 10)).astype(np.float32)}
+    return {**observe(4, 2), **vectors, "action": action, "mask": np.ones((4, 6), bool)}
 
 
 def statistics(sample: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:

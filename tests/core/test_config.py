@@ -98,3 +98,20 @@ def test_files_round_trip_and_name_themselves_in_errors(tmp_path: Path) -> None:
         config.load(tmp_path / "gone.json")
     with pytest.raises(KinemaError, match=r"cannot write .*x\.json"):
         config.save(1, tmp_path / "missing" / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "recursion|nested"),
+        ("[" * 600 + "]" * 600, "nested too deeply"),
+        ('{"a":' * 100_000, "recursion|nested"),
+        ("9" * 5000, "digits"),
+        ("\ud800".encode("utf-8", "surrogatepass"), "decode"),
+    ],
+)
+def test_hostile_json_is_an_error_that_names_the_file(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = tmp_path / "policy.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(KinemaError, match=rf"cannot read .*policy\.json: .*({message})|configuration is nested too"):
+        config.load(path)

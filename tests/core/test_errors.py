@@ -6,7 +6,7 @@ from kinema.core.errors import KinemaError, nearest, unknown
 
 
 def test_nearest() -> None:
-    assert nearest("flwo", ["flow", "mse"]) == "; did you mean 'flow'?"
+    assert nearest("flwo", ["flow", "gmm"]) == "; did you mean 'flow'?"
     assert nearest("table", ["corner_table_view_long", "x"]) == "; did you mean 'corner_table_view_long'?"
     assert nearest("qqq", ["flow"]) == "" and nearest("", ["flow"]) == "" and nearest("x", []) == ""
 

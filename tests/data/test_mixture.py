@@ -120,6 +120,7 @@ def test_robots_are_normalised_each_by_its_own_and_padded(dataset: Dataset, wide
         first = batch["action"][rows, 0, :width]
         assert np.allclose(first.mean(0), 0, atol=1e-5) and np.allclose(first.std(0), 1, atol=1e-4)
     assert set(batch["instruction"][-10:]) == {"fold"} and batch["instruction"][0] == "do thing 0"
+    assert batch["embodiment"] == ["testarm"] * 32 + ["widearm"] * 10
     assert (batch["image.front"][41] == wide.images("table")[9]).all()
 
 

@@ -160,3 +160,14 @@ def test_requests_that_do_not_fit_are_named(dataset: Dataset) -> None:
         "vector.force",
         "instruction",
     }
+
+
+def test_further_columns_come_at_the_observed_steps(dataset: Dataset) -> None:
+    rows = np.arange(32 * 6, dtype=np.float32).reshape(32, 2, 3)
+    windows = Windows(dataset, obs_horizon=3, pred_horizon=1, keys=("vector.force",), columns={"features.x": rows})
+    batch = windows.batch(np.array([0, 8]))
+    assert batch["features.x"].shape == (2, 3, 2, 3) and type(batch["features.x"]) is np.ndarray
+    assert np.array_equal(batch["features.x"][0], rows[[0, 0, 0]]), "the first step of an episode is repeated"
+    assert np.array_equal(batch["features.x"][1], rows[[7, 7, 8]])
+    with pytest.raises(KinemaError, match="give either a request"):
+        Windows(dataset, request={"action": (0.0,)}, columns={"features.x": rows})

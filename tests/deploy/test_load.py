@@ -15,7 +15,7 @@ from kinema.core import config
 from kinema.core.errors import CheckpointError
 from kinema.core.spec import ActionSpec, ObservationSpec, RobotSpec, Vector
 from kinema.deploy.load import POLICY_FILE, WEIGHTS_FILE, StoredPolicy, load_policy, load_stored
-from kinema.heads.mse import Mse
+from kinema.heads.regression import Regression
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.trunks.fusion import Fusion
 from kinema.policies.base import ComposedPolicy, Network, PolicyConfig, fingerprint
@@ -26,7 +26,7 @@ STATISTICS = {"action": {"mean": np.array([0.1]), "std": np.array([0.5])}}
 POLICY = PolicyConfig(
     encoders={"proprioception": Proprioception(hidden=4)},
     trunk=Fusion(blocks=1),
-    head=Mse(blocks=1),
+    head=Regression(blocks=1),
     transforms=(Normalise(modes={"action": "mean_std"}).fit(STATISTICS),),
     width=4,
     pred_horizon=3,

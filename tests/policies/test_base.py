@@ -14,8 +14,9 @@ from torch import Tensor
 from kinema.core.errors import KinemaError, SpecMismatch
 from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
 from kinema.heads.flow import Flow
-from kinema.heads.mse import Mse
+from kinema.heads.regression import Regression
 from kinema.nets.base import Encoder, EncoderConfig
+from kinema.nets.denoisers.mlp import Mlp
 from kinema.nets.encoders.film_cnn import FilmCnn
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.encoders.words import Words
@@ -48,7 +49,7 @@ CONFIG = PolicyConfig(
         "proprioception": Proprioception(hidden=8),
     },
     trunk=Fusion(blocks=1),
-    head=Flow(hidden=16, blocks=1, steps=3),
+    head=Flow(denoiser=Mlp(hidden=16, blocks=1), steps=3),
     width=16,
     pred_horizon=4,
     exec_horizon=2,
@@ -144,9 +145,9 @@ class ProbeEncoder(Encoder):
 
 def test_conditions_are_the_mean_tokens_of_the_named_encoder_and_tokens_keep_their_order() -> None:
     probes = {"a": Probe(value=1.0), "b": Probe(value=10.0, condition="a"), "c": Probe(value=100.0, condition="b")}
-    config = replace(CONFIG, encoders=probes, head=Mse(blocks=1))
+    config = replace(CONFIG, encoders=probes, head=Regression(blocks=1))
     network = Network(config, config.needs(ROBOT))
-    context = network.context({"vector.proprioception": torch.zeros(3, 1, 1)})
+    context = network.context({"vector.proprioception": torch.zeros(3, 1, 1)}, torch.Generator())
     assert network.encoders["a"].given is None
     assert torch.equal(network.encoders["b"].given, torch.full((3, 16), 1.5))
     assert torch.equal(network.encoders["c"].given, torch.full((3, 16), 10.5))

@@ -20,7 +20,7 @@ from kinema.core.errors import DataError, KinemaError, SpecMismatch
 from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
 from kinema.data.lerobot.reader import Dataset, open_dataset
 from kinema.data.lerobot.writer import DatasetWriter
-from kinema.heads.mse import Mse
+from kinema.heads.regression import Regression
 from kinema.nets.encoders.film_cnn import FilmCnn
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.encoders.words import Words
@@ -57,7 +57,7 @@ RECIPE = Recipe(
             "proprioception": Proprioception(hidden=4),
         },
         trunk=Fusion(blocks=1),
-        head=Mse(blocks=1),
+        head=Regression(blocks=1),
         transforms=(Normalise(modes={"action": "mean_std"}),),
         width=4,
         pred_horizon=4,
@@ -314,7 +314,7 @@ def test_each_transform_is_fitted_to_what_those_before_it_leave(tmp_path: Path) 
     policy = PolicyConfig(
         encoders={"hand": Proprioception(vector="hand", hidden=4)},
         trunk=Fusion(blocks=1),
-        head=Mse(blocks=1),
+        head=Regression(blocks=1),
         transforms=(RelativeAction(pose="hand"), Normalise(modes={"action": "mean_std"})),
         width=4,
         pred_horizon=1,

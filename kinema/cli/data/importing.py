@@ -78,7 +78,7 @@ class Importing:
         marks = {"import": self.format, "source": str(self.source.resolve())}
         there = _there(out, spec, card, marks)
         todo = [index for index in _chosen(self.episodes, len(source)) if index not in there]
-        marked = _marked(episodes(source, card, todo), todo, marks)
+        marked = _marked(episodes(source, card, todo, streamed=True), todo, marks)
         first = next(marked, None)
         if first is not None:
             provenance = {**marks, "card": card, "command": self._command(out)}

@@ -27,7 +27,7 @@ class Check:
     """One question to a dataset: what it means when it finds something, and what to do, in one line each.
 
     `needs` names what must be there for it to run: "info" (a readable info.json), "spec" (meta/kinema.json),
-    "frames" (decoded video), "capture" (columns of capture times).
+    "frames" (decoded video), "capture" (columns of capture times), "rate" (frames per second), "action".
     """
 
     id: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -11,13 +11,16 @@ from kinema.data.doctor.films import Looks
 from kinema.data.doctor.survey import EpisodeRow, Survey
 
 _BLACK, _WHITE, _FLAT = 12.0, 244.0, 4.0
-_STILL, _FROZEN_S = 1.5, 0.3
+_STILL, _FROZEN_S, _MOVING, _TRAVEL = 1.5, 0.3, 0.3, 4.0
 _BLURRED = 0.4
 _GLITCH, _GLITCH_TIMES = 2.0, 1.8
 
+View = tuple[EpisodeRow, str, str, Looks, slice]
+"""An episode, a camera, its file, what the file's frames look like, and the episode's frames in it."""
 
-def views(survey: Survey) -> Iterator[tuple[EpisodeRow, str, str, Looks, slice]]:
-    """Yield (episode, camera, file, looks, its frames) wherever an episode's frames were decoded."""
+
+def views(survey: Survey) -> Iterator[View]:
+    """Yield the views whose frames were decoded."""
     for episode in survey.episodes:
         for camera in survey.cameras:
             place = survey.frames(episode, camera)
@@ -48,22 +51,38 @@ def flat(survey: Survey) -> Iterator[Place]:
 
 
 def frozen(survey: Survey) -> Iterator[Place]:
-    """Runs of frames that do not change while the robot moves."""
-    for episode, camera, file, looks, place in views(survey):
-        motion = speed(survey, episode)
-        if motion is None or len(motion) != episode.length:
+    """Runs of frames that do not change while the robot moves as far as it usually does in `_TRAVEL` rows."""
+    seen = list(views(survey))
+    moving = {episode.index: speed(survey, episode) for episode, *_ in seen}
+    alive = _alive(seen, moving)
+    least = max(3, round(_FROZEN_S * survey.fps))
+    for episode, camera, file, looks, place in seen:
+        motion = moving[episode.index]
+        if motion is None:
             continue
-        least = max(3, round(_FROZEN_S * survey.fps))
         still = looks.change[place] < _STILL
         still[0] = False
-        # Otherwise the scene may be one in which even much motion shows in no pixel.
-        alive = np.median(looks.change[place][1:][motion[1:] > 0.3]) if (motion[1:] > 0.3).any() else 0.0
         for begin, end in runs(still):
-            # The first still frame repeats the one before it.
-            if end - begin >= least and motion[begin:end].mean() > 0.3 and (alive > 2 * _STILL or end - begin > 10):
+            # The first still frame repeats the one before it. Small images show no motion of half a pixel.
+            moved = motion[begin:end]
+            if end - begin < least or moved.mean() <= _MOVING or moved.sum() < _TRAVEL:
+                continue
+            # Otherwise the scene may be one in which even much motion shows in no pixel.
+            if alive[camera] > 2 * _STILL or end - begin > 10:
                 seconds = (end - begin) / survey.fps
                 detail = f"{camera}: frames {begin} to {end - 1} ({seconds:.1f} s) repeat while the robot moves"
                 yield Place(detail=detail, episode=episode.index, file=file)
+
+
+def _alive(seen: Sequence[View], moving: Mapping[int, np.ndarray | None]) -> dict[str, float]:
+    """Return by camera how much its frames usually change while the robot moves, over all episodes."""
+    changes: dict[str, list[np.ndarray]] = {}
+    for episode, camera, _, looks, place in seen:
+        motion = moving[episode.index]
+        if motion is not None:
+            changes.setdefault(camera, []).append(looks.change[place][1:][motion[1:] > _MOVING])
+    joined = {camera: np.concatenate(values) for camera, values in changes.items()}
+    return {camera: float(np.median(values)) if len(values) else 0.0 for camera, values in joined.items()}
 
 
 def speed(survey: Survey, episode: EpisodeRow) -> np.ndarray | None:
@@ -89,11 +108,11 @@ def blurred(survey: Survey) -> Iterator[Place]:
     sharp: dict[str, dict[int, float]] = {}
     files = {}
     for episode, camera, file, looks, place in views(survey):
-        # Noise and texture scale with the light, so sharpness is told per contrast.
-        seen = looks.contrast[place] > _FLAT
+        # Noise and texture scale with the light, so sharpness is told per contrast; blur takes all of it in the dark.
+        seen = looks.brightness[place] > _BLACK
         if not seen.any():
             continue
-        ratio = looks.sharpness[place][seen] / looks.contrast[place][seen]
+        ratio = looks.sharpness[place][seen] / np.maximum(looks.contrast[place][seen], _FLAT)
         sharp.setdefault(camera, {})[episode.index] = float(np.median(ratio))
         files[camera, episode.index] = file
     for camera, values in sharp.items():
@@ -167,7 +186,7 @@ CHECKS = (
         meaning="a camera stood still while the robot moved: images and states do not belong together",
         fix=_LOOK,
         run=frozen,
-        needs=_NEEDS,
+        needs=(*_NEEDS, "rate"),
     ),
     Check(
         id="image-blurred",

@@ -16,7 +16,7 @@ _LAG_S, _CLEAR = 0.5, 0.6
 
 def lag(survey: Survey) -> Iterator[Place]:
     """Episodes in which the state answers the action earlier or much later than in the others."""
-    if not survey.fps or not kind_of(survey):
+    if not kind_of(survey):
         return
     found = {e.index: scores for e in survey.episodes if (scores := _scores(survey, e)) is not None}
     usual = round(float(np.median([best_shift(scores) for scores in found.values()]))) if found else 0
@@ -112,7 +112,7 @@ CHECKS = (
         meaning="action and state are shifted against each other: the policy would learn the wrong moment",
         fix="shift the column, or delete the episode with `kinema data edit delete`",
         run=lag,
-        needs=("info", "spec"),
+        needs=("info", "spec", "rate", "action"),
     ),
     Check(
         id="gripper-sign",

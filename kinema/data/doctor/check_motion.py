@@ -68,9 +68,18 @@ def jumps(survey: Survey) -> Iterator[Place]:
                 if is_gripper(labels[place]) or _switches(column):
                     continue
                 row = int(np.argmax(np.abs(np.diff(column))))
+                if not _sudden(column, row):
+                    continue
                 more = "; an angle wraps around" if abs(high[place] - 2 * np.pi) < 0.35 else ""
                 detail = f"{name} {labels[place]}: {high[place]:.4g} from row {row} to {row + 1}, usually at most "
                 yield Place(detail=f"{detail}{np.median(largest[:, place]):.4g}{more}", episode=index)
+
+
+def _sudden(column: np.ndarray, row: int) -> bool:
+    """Return whether the step after `row` is far beyond those around it, not part of a fast motion."""
+    steps = np.abs(np.diff(column))
+    around = [*steps[max(0, row - 4) : max(0, row - 1)], *steps[row + 2 : row + 5]]
+    return not around or bool(steps[row] > _JUMP * max(around))
 
 
 def _switches(column: np.ndarray) -> bool:

@@ -102,7 +102,7 @@ def invalid(survey: Survey) -> Iterator[Place]:
                 yield Place(detail=f"{feature}: {lost} of {len(valid)} rows were lost", episode=episode.index)
 
 
-_NEEDS = ("info", "capture")
+_NEEDS = ("info", "capture", "rate")
 _CABLE = "find what blocks the recorder (disk, USB, exposure); leave the episode out or delete it"
 CHECKS = (
     Check(

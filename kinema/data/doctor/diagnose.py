@@ -96,6 +96,8 @@ def _available(survey: Survey) -> dict[str, str]:
         "spec": "" if survey.spec is not None else "meta/kinema.json is missing or cannot be read",
         "frames": "no video is decoded with --quick" if not survey.deep else "" if survey.cameras else "no cameras",
         "capture": "" if times else "no capture times were recorded",
+        "rate": "" if survey.fps else "meta/info.json gives no frame rate",
+        "action": "" if "action" in survey.features else "meta/info.json describes no action",
     }
 
 

@@ -98,6 +98,8 @@ def recover(directory: Path) -> None:
         _settle(directory)
     for partial in sorted(directory.parent.glob(f"{_escaped(directory.name)}.partial-*")):
         if not (partial / MARK).is_file():
+            if _unbegun(partial):
+                shutil.rmtree(partial)
             continue
         pid, state = _read(partial / MARK)
         if _alive(pid):
@@ -107,6 +109,13 @@ def recover(directory: Path) -> None:
             _settle(directory)
         else:
             shutil.rmtree(partial)
+
+
+def _unbegun(partial: Path) -> bool:
+    """Return whether a process was killed before it marked this directory, which holds nothing yet then."""
+    pid = partial.name.rpartition("-")[2]
+    begun = any(not path.name.startswith(f".{MARK}.") for path in partial.iterdir())
+    return pid.isdigit() and not _alive(int(pid)) and not begun
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ def decode(codec: Mapping[str, Any], data: Any, most: int) -> Any:
             import imagecodecs
         except ImportError as error:
             raise UnavailableError(f"images are compressed with {codec['id']}: pip install imagecodecs") from error
-        return imagecodecs.jpegxl_decode(bytes(data))
+        room: Any = bytearray(most)  # more is a ValueError, before a pixel is decoded
+        return imagecodecs.jpegxl_decode(bytes(data), out=room)
     if codec["id"] in STREAMS:
         return _decompressed(codec, bytes(data), most)
     if codec["id"] in STATED:

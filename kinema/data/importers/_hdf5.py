@@ -116,7 +116,7 @@ def json_attribute(owner: h5py.Group, name: str) -> dict[str, Any]:
     text = owner.attrs[name]
     try:
         content = json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{owner.name}: attribute {name!r} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{owner.name}: attribute {name!r} holds a {type(content).__name__}, expected an object")

@@ -11,6 +11,8 @@ from kinema.core.errors import DataError
 
 MOST_BYTES = 1 << 34
 """More than one field of one episode can hold: a file that claims more is broken or hostile."""
+MOST_CHUNK_BYTES = 1 << 30
+"""More than what is compressed in one piece becomes: a chunk of an array, a member of a zip file."""
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
@@ -31,10 +33,10 @@ def stack_images(images: list[np.ndarray], name: str) -> np.ndarray:
     return np.stack(images)
 
 
-def check_size(name: str, shape: tuple[int, ...], item_bytes: int) -> None:
-    """Raise DataError for an array that no episode has room for, before memory is taken."""
+def check_size(name: str, shape: tuple[int, ...], item_bytes: int, *, most: int = MOST_BYTES) -> None:
+    """Raise DataError for an array of more than `most` bytes, before memory is taken."""
     size = item_bytes
     for length in shape:
         size *= int(length)
-    if size > MOST_BYTES:
-        raise DataError(f"{name}: {shape} would take {size / 1e9:.0f} GB, at most {MOST_BYTES / 1e9:.0f} GB are read")
+    if size > most:
+        raise DataError(f"{name}: {shape} would take {size / 1e9:.0f} GB, at most {most / 1e9:.0f} GB are read")

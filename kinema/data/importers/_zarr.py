@@ -19,7 +19,7 @@ import numpy as np
 from kinema.core.errors import DataError
 from kinema.data.cards import Field
 from kinema.data.importers._compressed import CODECS, IMAGE_CODECS, decode
-from kinema.data.importers._images import MOST_BYTES, check_size
+from kinema.data.importers._images import MOST_CHUNK_BYTES, check_size
 from kinema.data.importers.base import LazyFields, RawEpisode
 
 
@@ -38,19 +38,26 @@ class Store:
         return name in self._zipped if self.path.is_file() else (self.path / name).is_file()
 
     def read(self, name: str) -> bytes:
-        """Return the content of the file `name`."""
+        """Return the content of the file `name`, at most MOST_CHUNK_BYTES."""
         try:
             if self.path.is_file():
-                if self._zipped[name] > MOST_BYTES:
-                    raise DataError(f"{self.path}: {name} claims {self._zipped[name]} bytes")
-                with zipfile.ZipFile(self.path) as archive:
-                    return archive.read(name)
+                return self._unzipped(self._zipped[name])
             place = (self.path / name).resolve(strict=True)
             if not place.is_relative_to(self.path.resolve()):
                 raise DataError(f"{self.path}: {name} leads out of the directory, to {place}")
+            check_size(f"{self.path}: {name}", (place.stat().st_size,), 1, most=MOST_CHUNK_BYTES)
             return place.read_bytes()
-        except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
             raise DataError(f"{self.path}: cannot read {name}: {error}") from error
+
+    def _unzipped(self, member: zipfile.ZipInfo) -> bytes:
+        name = f"{self.path}: {member.filename}"
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(f"{name} is compressed with method {member.compress_type}, expected stored or deflated")
+        check_size(name, (member.file_size,), 1, most=MOST_CHUNK_BYTES)
+        with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
+            # Asked for everything, the library would first decompress what lies behind the size that is claimed.
+            return file.read(member.file_size)
 
     def members(self, group: str) -> list[str]:
         """Return the names directly below `group`."""
@@ -61,10 +68,10 @@ class Store:
         return sorted(p.name for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
 
     @functools.cached_property
-    def _zipped(self) -> dict[str, int]:
+    def _zipped(self) -> dict[str, zipfile.ZipInfo]:
         try:
             with zipfile.ZipFile(self.path) as archive:
-                return {info.filename: info.file_size for info in archive.infolist()}
+                return {member.filename: member for member in archive.infolist()}
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{self.path} is not a whole zip file: {error}") from error
 
@@ -137,7 +144,7 @@ def open_array(store: Store, name: str) -> Array:
             codecs=tuple(dict(codec) for codec in codecs),
         )
         ids = [codec["id"] for codec in array.codecs]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{store.path}: {name}/.zarray is malformed: {error!r}") from error
     if array.dtype.kind not in "fiub":
         raise DataError(f"{store.path}: {name} holds {array.dtype} values, expected plain numbers")
@@ -147,7 +154,7 @@ def open_array(store: Store, name: str) -> Array:
     sizes = all(n >= 0 for n in array.shape) and all(n > 0 for n in array.chunks)
     if not (array.shape and sizes and len(array.shape) == len(array.chunks) and array.separator in (".", "/")):
         raise DataError(f"{store.path}: {name} has shape {array.shape} and chunks {array.chunks}")
-    check_size(name, array.chunks, array.dtype.itemsize)
+    check_size(name, array.chunks, array.dtype.itemsize, most=MOST_CHUNK_BYTES)
     return array
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -18,21 +18,24 @@ from kinema.core.errors import DataError, SpecMismatch, nearest
 from kinema.core.spec import ACTION, ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
 from kinema.data.align import align
 from kinema.data.cards import CameraCard, Card, Field
+from kinema.data.image_stream import ImageStream
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawEpisode:
-    """One episode as it lies in the file: field -> (T, ...) array, or one text; `captured_ns` by field where known.
+    """One episode as it lies in the file: field -> (T, ...) array, images perhaps as a stream, or one text.
 
-    `success` is None where the file does not say. With `own_clocks` each field has its own length, rate and
-    `captured_ns`, and rows are made on one clock.
+    `captured_ns` says by field, where known, when each sample was captured, `valid` which are its own and do not repeat
+    the one before. `success` is None where the file does not say. With `own_clocks` each field has its own length, rate
+    and `captured_ns`, and rows are made on one clock.
     """
 
-    fields: Mapping[str, np.ndarray | str]
+    fields: Mapping[str, np.ndarray | ImageStream | str]
     success: bool | None = None
     own_clocks: bool = False
     origin: Mapping[str, str | int | float] = field(default_factory=dict)
     captured_ns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    valid: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 T = TypeVar("T")
@@ -111,52 +114,69 @@ def spec_of(source: Source, card: Card) -> RobotSpec:
     )
 
 
-def episodes(source: Source, card: Card, chosen: Iterable[int] | None = None) -> Iterator[Episode]:
+def episodes(
+    source: Source, card: Card, chosen: Iterable[int] | None = None, *, streamed: bool = False
+) -> Iterator[Episode]:
     """Yield the source's episodes as `card` reads them, only the `chosen` ones if given, in that order.
 
-    Raises SpecMismatch or DataError naming what does not fit.
+    With `streamed` their images are an `ImageStream` where the source has one: enough to write them, and in memory
+    one at a time. Raises SpecMismatch or DataError naming what does not fit.
     """
     spec_of(source, card)
     for index in range(len(source)) if chosen is None else chosen:
         raw = source.read(index)
         try:
-            yield _assemble(raw, card)
+            episode = _assemble(raw, card)
+            if not streamed:
+                episode = replace(episode, frames={key: np.asarray(value) for key, value in episode.frames.items()})
         except DataError as error:
             raise DataError(f"episode {index}: {error}") from error
+        yield episode
 
 
 def _assemble(raw: RawEpisode, card: Card) -> Episode:
     parts = {f"image.{c.name}": (c.field,) for c in card.cameras} | {f"vector.{v.name}": v.fields for v in card.vectors}
     parts[ACTION] = card.action.fields
-    values = {name: np.asarray(_field(raw, name)) for names in parts.values() for name in names}
-    stamps, valid = {name: raw.captured_ns[name] for name in values if name in raw.captured_ns}, {}
+    values = {name: _samples(_field(raw, name)) for names in parts.values() for name in names}
+    stamps = {name: raw.captured_ns[name] for name in values if name in raw.captured_ns}
+    flags = {name: raw.valid[name] for name in values if name in raw.valid}
     if raw.own_clocks:
         rows = align(stamps, rate_hz=float(card.rate_hz or 0), max_age_s=card.max_age_s)
-        values = {name: value[rows.index[name]] for name, value in values.items()}
+        flags = {n: rows.fresh[n] & flags[n][rows.index[n]] if n in flags else rows.fresh[n] for n in values}
+        values = {name: _rows(value, rows.index[name]) for name, value in values.items()}
         stamps = {name: stamps[name][rows.index[name]] for name in values}
-        valid = {key: np.logical_and.reduce([rows.fresh[name] for name in names]) for key, names in parts.items()}
     _check_lengths(values)
     frames = {key: _vector(values, names) for key, names in parts.items() if not key.startswith("image.")}
-    frames |= {f"image.{camera.name}": _image(values[camera.field], camera) for camera in card.cameras}
+    # Where frames are only written, a stream does for an array: episodes(streamed=True).
+    frames |= {f"image.{c.name}": cast(np.ndarray, _images(values[c.field], c)) for c in card.cameras}
     captured = {key: np.minimum.reduce([stamps[n] for n in parts[key]]) for key in frames if {*parts[key]} <= {*stamps}}
+    said = {key: [flags[name] for name in parts[key] if name in flags] for key in frames}
     return Episode(
         instruction=_instruction(raw, card),
         frames=frames,
         success=_success(raw, card),
         origin=dict(raw.origin),
         captured_ns=captured,
-        valid=valid,
+        valid={key: np.logical_and.reduce(of_key) for key, of_key in said.items() if of_key},
     )
 
 
-def _field(raw: RawEpisode, name: str) -> np.ndarray | str:
+def _samples(value: np.ndarray | ImageStream | str) -> np.ndarray | ImageStream:
+    return value if isinstance(value, ImageStream) else np.asarray(value)
+
+
+def _rows(values: np.ndarray | ImageStream, index: np.ndarray) -> np.ndarray | ImageStream:
+    return values.take(index) if isinstance(values, ImageStream) else values[index]
+
+
+def _field(raw: RawEpisode, name: str) -> np.ndarray | ImageStream | str:
     if name not in raw.fields:
         raise DataError(f"no field {name!r}{nearest(name, raw.fields)}")
     return raw.fields[name]
 
 
-def _check_lengths(values: Mapping[str, np.ndarray]) -> None:
-    lengths = {name: len(value) if value.ndim else 0 for name, value in values.items()}
+def _check_lengths(values: Mapping[str, np.ndarray | ImageStream]) -> None:
+    lengths = {name: len(value) if value.shape else 0 for name, value in values.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise DataError(f"fields of different lengths, or without steps: {lengths}")
 
@@ -178,20 +198,26 @@ def _instruction(raw: RawEpisode, card: Card) -> str:
     return text
 
 
-def _image(values: np.ndarray, camera: CameraCard) -> np.ndarray:
+def _images(values: np.ndarray | ImageStream, camera: CameraCard) -> np.ndarray | ImageStream:
+    def shown(image: np.ndarray) -> np.ndarray:
+        image = image[..., ::-1, ::-1, :] if camera.turned_deg == 180 else image
+        return np.ascontiguousarray(image[..., ::-1] if camera.channels == "bgr" else image)
+
+    if isinstance(values, ImageStream):
+        return values.mapped(shown)
     if values.dtype.kind == "f" and values.size and np.array_equal(values, np.clip(np.rint(values), 0, 255)):
         values = values.astype(np.uint8)  # whole numbers from 0 to 255 that the file keeps as floats
     if values.dtype != np.uint8 or values.ndim != 4 or values.shape[3] != 3:
         raise DataError(f"field {camera.field!r}: {values.dtype} {values.shape}, expected (T, Hi, Wi, 3) of 0 to 255")
-    values = values[:, ::-1, ::-1] if camera.turned_deg == 180 else values
-    return np.ascontiguousarray(values[..., ::-1] if camera.channels == "bgr" else values)
+    return shown(values)
 
 
-def _vector(values: Mapping[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
-    for name in names:
-        if values[name].dtype.kind not in "fiub":
-            raise DataError(f"field {name!r}: {values[name].dtype}, expected numbers")
-    flat = [values[name].reshape(len(values[name]), -1) for name in names]
+def _vector(values: Mapping[str, np.ndarray | ImageStream], names: tuple[str, ...]) -> np.ndarray:
+    numbers = [np.asarray(values[name]) for name in names]
+    for name, column in zip(names, numbers, strict=True):
+        if column.dtype.kind not in "fiub":
+            raise DataError(f"field {name!r}: {column.dtype}, expected numbers")
+    flat = [column.reshape(len(column), -1) for column in numbers]
     return np.concatenate(flat, axis=1).astype(np.float32)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from kinema.core.errors import DataError
 from kinema.core.spec import ACTION
 from kinema.data.cards import UNKNOWN, ActionCard, CameraCard, Card, Field, VectorCard
+from kinema.data.image_stream import ImageStream
 from kinema.data.importers.base import LazyFields, RawEpisode, Source
 from kinema.data.lerobot import layout
 from kinema.data.lerobot.pictures import FrameFile, frame_files
@@ -99,36 +100,34 @@ class LeRobotSource(Source):
         """Return episode `index`; its images are decoded when they are asked for."""
         row = self.view.episodes[index]
 
-        def load(name: str) -> np.ndarray | str:
+        def load(name: str) -> np.ndarray | ImageStream | str:
             if name in self.view.cameras:
                 return self._images(name, index)
             values = self.column(name)[row.start : row.start + row.length]
             return values if self.fields[name].dtype != "text" else _one_text(name, values)
 
-        names = [name for name in self.fields if layout.CAPTURED + name in self.view.features]
-        times = {name: self.column(layout.CAPTURED + name).reshape(-1)[row.start :][: row.length] for name in names}
+        def beside(prefix: str) -> dict[str, np.ndarray]:
+            names = [name for name in self.fields if prefix + name in self.view.features]
+            return {name: self.column(prefix + name).reshape(-1)[row.start :][: row.length] for name in names}
+
         return RawEpisode(
             fields=LazyFields(self.fields, load),
             success=None if self.successes is None else self.successes[index],
             origin={"format": f"LeRobotDataset {self.view.version}", **(row.origin or {}), "source_episode": index},
-            captured_ns=times,
+            captured_ns=beside(layout.CAPTURED),
+            valid=beside(layout.VALID),
         )
 
-    def _images(self, name: str, index: int) -> np.ndarray:
+    def _images(self, name: str, index: int) -> ImageStream:
         row = self.view.episodes[index]
         height, width, _ = self.fields[name].shape
         for file, parts in self._files(name).items():
             for first, start, length in parts:
                 if start == row.start:
-                    reader = file.open(size=(height, width), length=sum(part[2] for part in parts))
-                    frames = np.empty((length, height, width, 3), np.uint8)
-                    try:
-                        for number, image in reader.read(range(first, first + length)):
-                            if first <= number < first + length:
-                                frames[number - first] = image
-                    finally:
-                        reader.close()
-                    return frames
+                    total = sum(part[2] for part in parts)
+                    read = partial(_frames, file, (height, width), total, first)
+                    called = f"{name} of episode {index}"
+                    return ImageStream(name=called, index=np.arange(length), size=(height, width), read=read)
         raise DataError(f"no file holds {name!r} of episode {index}")
 
     def _files(self, name: str) -> dict[FrameFile, list[tuple[int, int, int]]]:
@@ -142,6 +141,27 @@ class LeRobotSource(Source):
         if isinstance(names, list) and len(names) == len({*map(str, names)}) == width:
             return tuple(f"{short}.{entry}" if prefixed else str(entry) for entry in names)
         return tuple(f"{short}_{number}" for number in range(width))
+
+
+def _frames(
+    file: FrameFile, size: tuple[int, int], length: int, first: int, numbers: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yield the frames `first + numbers` in order; what is decoded early waits for its turn: a group of pictures."""
+    waiting: dict[int, np.ndarray] = {}
+    ordered = (first + numbers).tolist()
+    wanted, missing = iter(ordered), set(ordered)
+    turn = next(wanted, None)
+    reader = file.open(size=size, length=length)
+    try:
+        for number, image in reader.read(ordered):
+            if number in missing:
+                waiting[number] = image
+                missing.discard(number)
+            while turn in waiting:
+                yield waiting.pop(turn)
+                turn = next(wanted, None)
+    finally:
+        reader.close()
 
 
 def _short(feature: str) -> str:

@@ -52,7 +52,7 @@ def _space(metadata: Mapping[str, Any], key: str) -> Any:
     """Return the description of a space, which Minari keeps as JSON inside JSON."""
     try:
         return json.loads(metadata[key])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{_METADATA}: {key} is missing or not JSON: {error}") from error
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from kinema.core.episode import Episode
 from kinema.core.errors import SpecMismatch, nearest
 from kinema.core.spec import ACTION, INSTRUCTION, RobotSpec
+from kinema.data.image_stream import ImageStream
 
 
 def frame_keys(spec: RobotSpec) -> tuple[str, ...]:
@@ -69,13 +70,14 @@ def _check_timing(
             raise SpecMismatch(f"{kind} of {key!r} goes back after step {row}: {values[row]}, then {values[row + 1]}")
 
 
-def _check_values(key: str, values: np.ndarray, length: int, spec: RobotSpec) -> None:
+def _check_values(key: str, values: np.ndarray | ImageStream, length: int, spec: RobotSpec) -> None:
     step = (spec.action.width,) if key == ACTION else spec.observation.shape(key)
     dtype = np.dtype(np.uint8 if key.startswith("image.") else np.float32)
-    if not isinstance(values, np.ndarray) or values.shape != (length, *step) or values.dtype != dtype:
-        given = f"shape {values.shape} {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+    known = isinstance(values, (np.ndarray, ImageStream))
+    if not known or values.shape != (length, *step) or values.dtype != dtype:
+        given = f"shape {values.shape} {values.dtype}" if known else type(values).__name__
         raise SpecMismatch(f"{key}: {given}, expected shape {(length, *step)} {dtype} (steps counted by the action)")
-    if dtype == np.float32 and not np.isfinite(values).all():
+    if isinstance(values, np.ndarray) and dtype == np.float32 and not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise SpecMismatch(f"{key}: not finite at step {row}: {values[row].tolist()}")
 

@@ -78,18 +78,23 @@ def write_table(table: pa.Table, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the parquet table at `path`; raises DataError when it is missing, truncated or lacks a column."""
+def read_table(path: Path, columns: Sequence[str] | None = None, *, optional: Sequence[str] = ()) -> pa.Table:
+    """Return the parquet table at `path`: all of it, or `columns` and those of `optional` that it has.
+
+    Raises DataError when it is missing, truncated or lacks a column.
+    """
     try:
         with pq.ParquetFile(path) as file:
-            for column in columns or ():
-                if column not in file.schema_arrow.names:
-                    raise DataError(f"{path} has no column {column!r}")
-            return file.read(columns=None if columns is None else list(columns), use_threads=False)
+            # Asking the file for its schema would cost more than reading one row: see what came instead.
+            table = file.read(columns=None if columns is None else [*columns, *optional], use_threads=False)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is truncated or not a parquet file: {error}") from error
+    for column in columns or ():
+        if column not in table.column_names:
+            raise DataError(f"{path} has no column {column!r}")
+    return table
 
 
 def sync_directories(root: Path, paths: Sequence[Path]) -> None:

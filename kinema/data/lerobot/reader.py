@@ -25,6 +25,7 @@ from kinema.data.lerobot.meaning import Meaning, meaning
 from kinema.data.lerobot.pictures import frame_files
 from kinema.data.lerobot.rows import read_columns
 from kinema.data.lerobot.versions import View, read_view
+from kinema.transforms.resize import Resize
 
 _TIMING = (layout.CAPTURED, layout.VALID)
 
@@ -54,13 +55,14 @@ class Dataset:
         self.provenance = self.meaning.provenance
         self.fps = self.view.fps
         self.tasks = self.view.tasks
-        self._progress, self._cache = progress, cache or root / ".cache"
+        self._progress, self.cache = progress, cache or root / ".cache"
+        """`cache` is the folder of what is computed from the dataset: decoded frames, features, hashes."""
         self._columns, others = _read(self.view, self.meaning)
         self.task_index = others["task_index"].reshape(-1)
         self._texts = others.get(self.meaning.instruction.removeprefix("field:"))
         self._timing = {name: values.reshape(-1) for name, values in others.items() if name.startswith(_TIMING)}
         self.episodes = self._records()
-        self._videos: dict[str, CachedFrames] = {}
+        self._videos: dict[tuple[str, Resize | None], CachedFrames] = {}
 
     def __len__(self) -> int:
         return len(self.task_index)
@@ -71,7 +73,7 @@ class Dataset:
 
         A card, which says what they mean, is part of it.
         """
-        files = content_hash(self.root, self.view.files, self._cache)
+        files = content_hash(self.root, self.view.files, self.cache)
         if self.meaning.card is None:
             return files
         return hashlib.sha256(f"{files}{json.dumps(to_data(self.meaning.card), sort_keys=True)}".encode()).hexdigest()
@@ -111,17 +113,19 @@ class Dataset:
         """
         return self.frames(camera).fill(self._progress)
 
-    def frames(self, camera: str) -> CachedFrames:
+    def frames(self, camera: str, *, resize: Resize | None = None) -> CachedFrames:
         """Return the frames of a camera (its name or `image.<name>`), decoded when asked for and kept in the cache.
 
-        Raises DataError when a video is missing, cut short or says that it does not hold exactly its rows.
+        With `resize` they are resized as soon as they are decoded, and kept so. Raises DataError when a video is
+        missing, cut short or says that it does not hold exactly its rows.
         """
         item, segments = self.videos(camera)
-        if item.name not in self._videos:
-            frames = CachedFrames(self._cache / self.content_hash[:16], item, segments, len(self))
+        known = (item.name, resize)
+        if known not in self._videos:
+            frames = CachedFrames(self.cache / self.content_hash[:16], item, segments, len(self), resize=resize)
             frames.check_videos(frames.missing())
-            self._videos[item.name] = frames
-        return self._videos[item.name]
+            self._videos[known] = frames
+        return self._videos[known]
 
     def videos(self, camera: str) -> tuple[Camera, Segments]:
         """Return a camera by its name or `image.<name>`, and where in the files its frames are."""

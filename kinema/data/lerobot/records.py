@@ -71,7 +71,7 @@ def new_rows(
     for path in sorted((root / "meta/episodes").glob("chunk-*/file-*.parquet")):
         if len(found) >= info["total_episodes"]:
             break
-        for entry in _plain(path, [*columns, *(name for name in _OWN if name in _names(path))]):
+        for entry in _plain(path, columns):
             index = entry["episode_index"]
             if not isinstance(index, int) or index >= info["total_episodes"]:
                 continue
@@ -83,7 +83,7 @@ def new_rows(
 
 
 def _plain(path: Path, columns: list[str]) -> list[dict[str, Any]]:
-    table = read_table(path, columns)
+    table = read_table(path, columns, optional=_OWN)
     try:
         rows: list[dict[str, Any]] = table.to_pylist()
     except (ValueError, ArithmeticError, pa.ArrowException) as error:

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kinema.core.episode import Episode
 from kinema.core.errors import DataError, SpecMismatch
 from kinema.core.spec import RobotSpec
@@ -90,7 +92,10 @@ class DatasetWriter:
         return self._episodes
 
     def append(self, episode: Episode) -> int:
-        """Commit one episode and return its index; raises SpecMismatch for a misfit before anything is written."""
+        """Commit one episode and return its index; raises SpecMismatch for a misfit before anything is written.
+
+        Its images may be an `ImageStream` each, of which one at a time is in memory.
+        """
         check_episode(episode, self.spec, self.captured, self.valid)
         draft = self.begin()
         try:
@@ -218,7 +223,8 @@ class DatasetWriter:
         paths = []
         for key, video in draft.videos.items():
             video.finish()
-            stats[layout.feature_key(key)] = of_images(episode.frames[key]) if key in episode.frames else video.stats()
+            images = episode.frames.get(key)  # not there, or an `ImageStream`, when only the video has them all
+            stats[layout.feature_key(key)] = of_images(images) if isinstance(images, np.ndarray) else video.stats()
             paths.append(video.path)
         paths += [draft.folder / "data.parquet", draft.folder / "episode.parquet"]
         write_table(frames_table(columns), paths[-2])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 480.0, 132.0, 52.0, 20.0, 8.0
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360.0, 132.0, 58.0, 20.0, 8.0
+"""About what a phone has, so that letters keep their size there; view.js knows the first and the third."""
 _MOST_POINTS = 400
 COLOURS = 6
-"""Classes c0, c1, ... of the lines; later components begin again."""
+"""Classes c0, c1, ... of the lines; later components begin again, dashed."""
 
 
 def chart(values: np.ndarray, rate_hz: float, *, title: str, unit: str, names: Sequence[str]) -> Markup:
@@ -20,11 +22,11 @@ def chart(values: np.ndarray, rate_hz: float, *, title: str, unit: str, names: S
         low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
     duration = max(len(values) - 1, 1) / rate_hz
     lines = Markup("").join(
-        Markup('<polyline class="line c{}" points="{}"/>').format(at % COLOURS, _points(values[:, at], low, high))
+        Markup('<polyline class="line {}" points="{}"/>').format(_look(at), _points(values[:, at], low, high))
         for at in range(values.shape[1])
     )
     legend = Markup("").join(
-        Markup('<span class="c{}"><i></i>{}</span>').format(at % COLOURS, name) for at, name in enumerate(names)
+        Markup('<span class="{}"><i></i>{}</span>').format(_look(at), name) for at, name in enumerate(names)
     )
     return Markup(
         '<figure class="chart"><figcaption>{title} <em>{unit}</em><span class="legend">{legend}</span></figcaption>'
@@ -34,6 +36,15 @@ def chart(values: np.ndarray, rate_hz: float, *, title: str, unit: str, names: S
         title=title, unit=unit, legend=legend, width=_WIDTH, height=_HEIGHT, duration=duration,
         axes=_axes(low, high, duration), lines=lines, left=_LEFT, top=_TOP, bottom=_HEIGHT - _BOTTOM,
     )  # fmt: skip
+
+
+def _look(at: int) -> str:
+    return f"c{at % COLOURS}" + " again" * (at >= COLOURS)
+
+
+def _tick(value: float, span: float) -> str:
+    """Return `value` to a hundredth of `span`: more digits say nothing beside the curve."""
+    return f"{round(value, 2 - math.floor(math.log10(span))) + 0.0:.10g}"
 
 
 def _points(values: np.ndarray, low: float, high: float) -> str:
@@ -53,10 +64,10 @@ def _y(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def _axes(low: float, high: float, duration: float) -> Markup:
     parts = []
     for value in (low, (low + high) / 2, high):
-        y = float(_y(np.array(value), low, high))
+        y, text = float(_y(np.array(value), low, high)), _tick(value, high - low)
         parts.append(Markup('<path class="grid" d="M{:g} {:.1f}H{:g}"/>').format(_LEFT, y, _WIDTH - 4))
-        parts.append(Markup('<text x="{:g}" y="{:.1f}" class="tick end">{:.3g}</text>').format(_LEFT - 6, y + 4, value))
-    bottom, _right = _HEIGHT - 5, _WIDTH - 4
+        parts.append(Markup('<text x="{:g}" y="{:.1f}" class="tick end">{}</text>').format(_LEFT - 6, y + 4, text))
+    bottom = _HEIGHT - 5
     parts.append(Markup('<text x="{:g}" y="{:g}" class="tick">0 s</text>').format(_LEFT, bottom))
     parts.append(
         Markup('<text x="{:g}" y="{:g}" class="tick end">{:.3g} s</text>').format(_WIDTH - 4, bottom, duration)

@@ -1,5 +1,5 @@
 // Films of one episode play together, and a line in each chart follows them; a click on a chart seeks.
-const LEFT = 52, RIGHT = 476;
+const WIDTH = 360, LEFT = 58, RIGHT = 356;
 for (const section of document.querySelectorAll("section")) {
   const films = [...section.querySelectorAll("video")];
   const lines = [...section.querySelectorAll(".now")];
@@ -20,7 +20,7 @@ for (const section of document.querySelectorAll("section")) {
   });
   for (const chart of section.querySelectorAll(".chart svg")) {
     chart.addEventListener("click", (event) => {
-      const box = chart.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * 480;
+      const box = chart.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * WIDTH;
       seek(Math.min(Math.max((x - LEFT) / (RIGHT - LEFT), 0), 0.999));
     });
   }

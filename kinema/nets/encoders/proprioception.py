@@ -16,10 +16,13 @@ from kinema.nets.base import Encoder, EncoderConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Proprioception(EncoderConfig):
-    """One vector of all observed steps; `dropout` is the chance that training hides it, which makes the policy look."""
+    """One vector of all observed steps; `dropout` is the chance that training hides it, which makes the policy look.
+
+    With `hidden` None one linear layer is all.
+    """
 
     vector: str = "proprioception"
-    hidden: int = 128
+    hidden: int | None = 128
     dropout: float = 0.0
     condition: str | None = None
 
@@ -46,8 +49,11 @@ class ProprioceptionEncoder(Encoder):
         super().__init__()
         self.key = config.reads[0]
         self.dropout = config.dropout
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU(), nn.Linear(config.hidden, width)
+        hidden = config.hidden
+        self.layers = (
+            nn.Linear(inputs, width)
+            if hidden is None
+            else nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, width))
         )
         self.hidden_token = nn.Parameter(torch.zeros(width)) if config.dropout > 0 else None
 

@@ -20,7 +20,7 @@ from kinema.data.lerobot.reader import open_dataset
 from kinema.data.lerobot.writer import DatasetWriter
 
 RECIPE = """
-from kinema.heads.mse import Mse
+from kinema.heads.regression import Regression
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.trunks.fusion import Fusion
 from kinema.policies.base import PolicyConfig
@@ -31,7 +31,7 @@ from kinema.train.optim import OptimConfig
 
 def mixed():
     policy = PolicyConfig(
-        encoders={"position": Proprioception(hidden=4)}, trunk=Fusion(blocks=1), head=Mse(blocks=1), width=8,
+        encoders={"position": Proprioception(hidden=4)}, trunk=Fusion(blocks=1), head=Regression(blocks=1), width=8,
         pred_horizon=2, exec_horizon=1,
     )
     train = TrainConfig(

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from dataclasses import replace
+from functools import partial
 
+import mcap_ros2.writer
 import numpy as np
 import pytest
+from mcap.writer import Writer as McapWriter
 from mcap_ros2.writer import Writer
 from PIL import Image
 
+from kinema.cli.main import main
+from kinema.core.config import save
 from kinema.core.errors import DataError, SpecMismatch
 from kinema.data.importers.base import episodes
 from kinema.data.importers.mcap import mcap
+from kinema.data.lerobot import layout
+from kinema.data.lerobot.reader import open_dataset
 
 START = 1_700_000_000_000_000_000
 LOSSY = 6.0
@@ -79,11 +87,12 @@ def messages(pictures, seconds=1.0):
     yield "/heat", "sensor_msgs/msg/Temperature", START, START, heat
 
 
-def write(path, found):
-    with open(path, "wb") as file:
+def write(path, found, *, use_chunking=True, in_order=True):
+    with open(path, "wb") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mcap_ros2.writer, "McapWriter", partial(McapWriter, use_chunking=use_chunking))
         writer = Writer(file, chunk_size=4096)
         schemas = {}
-        for topic, kind, _, logged, message in sorted(found, key=lambda m: m[3]):
+        for topic, kind, _, logged, message in sorted(found, key=lambda m: m[3]) if in_order else found:
             schemas.setdefault(kind, writer.register_msgdef(kind, TYPES[kind]) if kind not in schemas else None)
             writer.write_message(topic, schemas[kind], message, log_time=logged, publish_time=logged)
         writer.finish()
@@ -126,6 +135,62 @@ def test_streams_become_rows_on_one_clock(tmp_path, pictures, imported):
     np.testing.assert_array_equal(episode.captured_ns["action"], command_times[commands])
     np.testing.assert_array_equal(episode.frames["image.image_raw"], pictures(30, 1)[: len(rows)])
     assert all(valid.all() for valid in episode.valid.values()) and episode.instruction == "wipe the table"
+
+
+def test_images_are_read_message_by_message(tmp_path, pictures):
+    """One image and one chunk at a time, however long the recording; a topic of images is never whole in memory."""
+    side, count = 200, 60
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (count, side, side, 3), np.uint8)
+    found = [m for m in messages(pictures, count / 30) if m[0] in ("/joint_states", "/arm/command", "/instruction")]
+    for ns, image in zip(times(30, count / 30, 3.0), images, strict=True):
+        raw = {"height": side, "width": side, "encoding": "rgb8", "is_bigendian": 0, "step": 3 * side}
+        found.append(("/cam", "sensor_msgs/msg/Image", ns, ns, {"header": header(ns), **raw, "data": image.tobytes()}))
+    source = mcap(write(tmp_path / "x.mcap", found))
+    card = filled(source.card)
+    [episode] = episodes(source, card, streamed=True)
+    next(iter(episode.frames["image.cam"]))  # modules are imported, schemas parsed
+    tracemalloc.start()
+    [episode] = episodes(source, card, streamed=True)
+    both = zip(episode.frames["image.cam"], images, strict=False)
+    shown = [np.array_equal(image, expected) for image, expected in both]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(shown) == len(episode) >= count - 1 and all(shown)
+    assert peak < 12 * images[0].nbytes < images.nbytes / 4
+    [whole] = episodes(source, card)
+    assert type(whole.frames["image.cam"]) is np.ndarray
+    assert np.array_equal(whole.frames["image.cam"], images[: len(whole)])
+
+
+def test_without_chunks_messages_must_be_in_order(tmp_path, pictures, imported):
+    """There is no index by which to sort them, and they are not all taken into memory to be sorted."""
+    source = mcap(write(tmp_path / "x.mcap", messages(pictures, 0.5), use_chunking=False))
+    plain = mcap(write(tmp_path / "y.mcap", messages(pictures, 0.5)))
+    [mine], [theirs] = (list(episodes(s, filled(s.card))) for s in (source, plain))
+    assert mine.frames.keys() == theirs.frames.keys()
+    assert all(np.array_equal(mine.frames[key], theirs.frames[key]) for key in mine.frames)
+    backwards = sorted(messages(pictures, 0.5), key=lambda m: -m[3])
+    source = mcap(write(tmp_path / "z.mcap", backwards, use_chunking=False, in_order=False))
+    with pytest.raises(DataError, match=r"are not in order of time, and the file has no index; `mcap sort` it"):
+        list(episodes(source, filled(source.card)))
+
+
+def test_the_command_writes_what_the_whole_arrays_would(tmp_path, pictures, imported):
+    path = write(tmp_path / "x.mcap", messages(pictures, 0.6))
+    source = mcap(path)
+    save(filled(source.card), tmp_path / "card.json")
+    whole = imported(source, filled(source.card))
+    arguments = ["--card", str(tmp_path / "card.json"), "--out", str(tmp_path / "out")]
+    assert main(["data", "import", "mcap", str(path), *arguments]) == 0
+    streamed = open_dataset(tmp_path / "out")
+    for camera in ("image_raw", "compressed"):
+        assert np.array_equal(streamed.images(camera), whole.images(camera))
+        assert np.array_equal(streamed.valid(f"image.{camera}"), whole.valid(f"image.{camera}"))
+    assert np.array_equal(streamed.column("action"), whole.column("action"))
+    stats = [layout.read_json(d.root / layout.STATS)["observation.images.image_raw"] for d in (streamed, whole)]
+    assert stats[0]["count"] == stats[1]["count"]
+    np.testing.assert_allclose(stats[0]["mean"], stats[1]["mean"], atol=1e-6)
 
 
 def test_a_gap_is_marked_and_never_filled_from_the_future(tmp_path, pictures):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numcodecs
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from kinema.core.errors import DataError, SpecMismatch
 from kinema.data.cards import UNKNOWN
 from kinema.data.importers._compressed import decode
+from kinema.data.importers._zarr import Store
 from kinema.data.importers.base import episodes, spec_of
 from kinema.data.importers.diffusion_policy import diffusion_policy
 from kinema.data.importers.umi import umi
@@ -168,6 +171,56 @@ def test_a_bomb_in_a_chunk_is_refused(pusht):
     (pusht / "data/action/0.0").write_bytes(numcodecs.Zlib().encode(bytes(10_000_000)))
     with pytest.raises(DataError, match=r"chunk data/action/0\.0 does not decode: .* become more than"):
         diffusion_policy(pusht).read(0).fields["action"]
+
+
+def test_a_jpeg_xl_image_never_becomes_more_than_its_chunk():
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    codec = {"id": "imagecodecs_jpegxl"}
+    np.testing.assert_array_equal(decode(codec, imagecodecs.jpegxl_encode(image, lossless=True), image.size), image)
+    bomb = imagecodecs.jpegxl_encode(np.zeros((2000, 2000, 3), np.uint8))
+    assert len(bomb) < 5000
+    with pytest.raises(ValueError, match="smaller than requested"):
+        decode(codec, bomb, image.size)
+
+
+def zipped(path: Path, *, claimed: int | None = None, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """Return a zip file with one member of 10 MB of zeros, which says that there are `claimed` bytes."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("bomb", bytes(10_000_000))
+    if claimed is not None:
+        content = bytearray(path.read_bytes())
+        entry = content.index(b"PK\x01\x02")
+        content[entry + 24 : entry + 28] = claimed.to_bytes(4, "little")
+        path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"claimed": 1 << 31}, r"bomb: \(2147483648,\) would take 2 GB, at most 1 GB are read"),
+        ({"claimed": 1000}, "cannot read bomb: Bad CRC-32"),
+        ({"method": zipfile.ZIP_LZMA}, "compressed with method 14, expected stored or deflated"),
+    ],
+)
+def test_a_zip_member_never_becomes_more_than_it_claims_nor_claims_too_much(tmp_path, changes, message):
+    store = Store(zipped(tmp_path / "x.zip", **changes))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=message):
+        store.read("bomb")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1_000_000, "the member was decompressed"
+    assert Store(zipped(tmp_path / "y.zip")).read("bomb") == bytes(10_000_000)
+
+
+def test_chunks_and_headers_that_no_writer_makes_are_refused(pusht):
+    header(pusht, "data/state", chunks=[1 << 28, 5])
+    with pytest.raises(DataError, match=r"data/state: .* would take 11 GB, at most 1 GB are read"):
+        diffusion_policy(pusht)
+    (pusht / "data/state/.zarray").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"data/state/\.zarray is malformed"):
+        diffusion_policy(pusht)
 
 
 def test_a_link_out_of_the_directory_is_refused(pusht, tmp_path):

@@ -110,6 +110,13 @@ def test_not_a_dataset(tmp_path: Path, copy: Path, spec: RobotSpec) -> None:
         open_dataset(copy)
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"spec": ' + "[" * 600 + "]" * 600 + "}"])
+def test_metadata_that_is_nested_without_end(copy: Path, content: str) -> None:
+    (copy / "meta/kinema.json").write_text(content)
+    with pytest.raises(DataError, match=r"kinema\.json: .*(recursion|nested too deeply)"):
+        open_dataset(copy)
+
+
 def test_metadata_that_does_not_fit(copy: Path) -> None:
     original = (copy / "meta/info.json").read_text()
     for entries, message in (

@@ -40,7 +40,7 @@ def test_page_holds_chosen_episodes_and_asks_nothing_of_the_network(dataset: Dat
     assert not parser.open
     assert re.findall(r'<section id="e(\d+)">', page) == ["2", "0"] and told == [(1, 2), (2, 2)]
     assert page.count("data:video/mp4;base64,") == 4 and page.count('<figure class="chart">') == 8
-    assert "idle &lt;0.9&gt; above 0.5" in page and "do thing 2" in page and "9 steps, 0.9 s" in page
+    assert "idle &lt;0.9&gt; above 0.5" in page and "do thing 2" in page and "9 steps, 0.9&nbsp;s" in page
     assert "end-effector delta position" in page and "<em>N</em>" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page) and "http" not in page
     assert page == build_page(dataset, (2, 0), notes={2: ["idle <0.9> above 0.5"]})
@@ -53,8 +53,8 @@ def test_unknown_episode(dataset: Dataset) -> None:
 
 def test_chart_places_points_by_hand() -> None:
     svg = chart(np.array([[0.0], [1.0], [0.5]]), 10.0, title="hand", unit="m", names=["x"])
-    # 52 to 476 across, 112 (low) to 8 (high) up.
-    assert 'points="52.0,112.0 264.0,8.0 476.0,60.0"' in svg
+    # 58 to 356 across, 112 (low) to 8 (high) up.
+    assert 'points="58.0,112.0 207.0,8.0 356.0,60.0"' in svg
     assert "hand [m] over 0.2 s" in svg and "<i></i>x" in svg
 
 
@@ -66,3 +66,23 @@ def test_chart_of_constants_and_of_one_step(values: np.ndarray) -> None:
 
 def test_names_are_escaped() -> None:
     assert "<script>" not in chart(np.zeros((2, 1)), 1.0, title="<script>", unit="<b>", names=["<i>x"])
+
+
+def test_ticks_say_no_more_than_the_curve_shows() -> None:
+    """The middle of a sine is 0, not 1.75e-07, and no label is longer than the margin has room for."""
+    for values, expected in (
+        ([-0.000998, 0.00100035], ("-0.001", "0", "0.001")),
+        ([-1.0, 1.0 + 3.5e-7], ("-1", "0", "1")),
+        ([123.25, 123.75], ("123.25", "123.5", "123.75")),
+        ([0.0, 40000.0], ("0", "20000", "40000")),
+        ([2.0, 2.0], ("1", "2", "3")),
+    ):
+        svg = chart(np.array(values)[:, None], 10.0, title="t", unit="m", names=["x"])
+        assert tuple(re.findall(r'class="tick end">([^<]*)</text>', svg)[:3]) == expected
+
+
+def test_components_beyond_the_colours_are_dashed() -> None:
+    svg = chart(np.zeros((3, 8)), 10.0, title="t", unit="rad", names=[f"joint_{i}" for i in range(8)])
+    looks = re.findall(r'<polyline class="line ([^"]*)"', svg)
+    assert looks == ["c0", "c1", "c2", "c3", "c4", "c5", "c0 again", "c1 again"]
+    assert re.findall(r'<span class="(c[^"]*)"><i>', svg) == looks

@@ -1,0 +1,1 @@
+"""Rules by which predicted chunks are executed, one file each: wrappers that are Policies, numpy only."""

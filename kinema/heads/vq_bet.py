@@ -1,0 +1,200 @@
+"""VQ-BeT: chunks become codes of a residual vector quantiser; the head predicts the codes and adds an offset.
+
+Lee et al. 2024, "Behavior Generation with Latent Actions"; constants as in the authors' code. Stage 1 trains an
+autoencoder of chunks, stage 2 keeps it fixed and trains the predictor. Both happen in one run: the head counts its
+training steps in a buffer, saved with the weights, and after `quantiser_steps` of them the loss is that of stage 2. The
+quantiser's weights of that moment stay in buffers (`fixed`), which the optimiser's momentum and decay cannot move.
+
+The loss jumps at that step: stage 1 is of the order of the actions, stage 2 of `offset_weight` times the actions. The
+rest of the policy stands still in stage 1, its gradient is zero.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from kinema.core.errors import KinemaError, unknown
+from kinema.heads.base import Head, HeadConfig, entry_mean, idle, step_mean
+from kinema.nets.base import Context, Rng, draw, uniform
+from kinema.nets.vq import ResidualQuantiser
+
+COMMITMENT = 5.0
+"""Weight of the quantiser's commitment beside the reconstruction error."""
+Codes = Literal["demonstrated", "sampled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VqBet(HeadConfig):
+    """`quantiser_steps` of the run train the quantiser: one codebook of `codes` codes for each of `code_weights`.
+
+    `code_weights` are the weights of the layers' focal losses (exponent `gamma`), primary first. `offset_weight` is
+    that of the offset's absolute error, averaged over entries, steps and components: 1e4 in LeRobot, 1e3 by default in
+    the authors' code. `temperature` sharpens the codes' distribution when acting.
+
+    `offset_for` says on which codes the offset is trained. The published code takes codes "sampled" from the
+    prediction, whatever was demonstrated: then the offset of one mode is pulled towards the other. "demonstrated" takes
+    the chunk's own codes, as its predecessor BeT does. `revive` is that of `ResidualQuantiser`.
+    """
+
+    quantiser_steps: int
+    codes: int = 16
+    code_weights: tuple[float, ...] = (5.0, 0.5)
+    latent: int = 256
+    hidden: int = 128
+    gamma: float = 2.0
+    offset_weight: float = 1e4
+    offset_for: Codes = "demonstrated"
+    temperature: float = 1.0
+    revive: float = 0.1
+
+    def build(self, *, action_width: int, pred_horizon: int, width: int) -> VqBetHead:
+        """Return the head."""
+        if self.offset_for not in get_args(Codes):
+            raise unknown("vq_bet offset_for", self.offset_for, get_args(Codes))
+        if self.quantiser_steps < 1 or not self.code_weights or self.temperature < 0 or self.gamma < 0:
+            raise KinemaError(
+                f"vq_bet: quantiser_steps {self.quantiser_steps} (1 or more), code_weights {self.code_weights} (one or "
+                f"more), temperature {self.temperature} or gamma {self.gamma} (0 or more) is out of range"
+            )
+        return VqBetHead(self, action_width=action_width, pred_horizon=pred_horizon, width=width)
+
+
+class ChunkAutoencoder(nn.Module):
+    """Chunks, flattened (B, H A), to a latent vector that is rounded to codes, and back."""
+
+    def __init__(self, config: VqBet, size: int) -> None:
+        super().__init__()
+        self.encoder = _mlp(size, config.hidden, config.latent)
+        self.decoder = _mlp(config.latent, config.hidden, size)
+        layers = len(config.code_weights)
+        self.quantiser = ResidualQuantiser(width=config.latent, layers=layers, codes=config.codes, revive=config.revive)
+
+    def codes(self, chunk: Tensor) -> Tensor:
+        """Return the codes (B, Q) of `chunk` (B, H A)."""
+        return self.quantiser(self.encoder(chunk)).codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the chunk (B, H A) that `codes` (B, Q) stand for."""
+        return self.decoder(self.quantiser.lookup(codes))
+
+
+class VqBetHead(Head):
+    """Readout `action` (B, 1, D) to the logits of codes and to an offset (H A) for each code of each layer."""
+
+    steps: Tensor
+
+    def __init__(self, config: VqBet, *, action_width: int, pred_horizon: int, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.shape = (pred_horizon, action_width)
+        self.layers, size = len(config.code_weights), pred_horizon * action_width
+        self.autoencoder = ChunkAutoencoder(config, size)
+        self.fixed = _as_buffers(self.autoencoder)
+        self.predict_codes = nn.Linear(width, self.layers * config.codes)
+        self.predict_offsets = nn.Linear(width, self.layers * config.codes * size)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+        """Return the loss of the present stage, per step: terms of whole chunks are added to all their real steps."""
+        chunk, readout = held(action, mask).flatten(1), context.readout["action"][:, 0]
+        learning, last = self.steps < self.config.quantiser_steps, self.steps <= self.config.quantiser_steps
+        # A compiled graph holds both stages and does not change; eagerly the stage that is not taken is left out.
+        both = torch.compiler.is_compiling()
+        first = both or bool(learning)
+        if self.training and (both or bool(last)):
+            self._fix(last)
+        reconstruction = idle(*self.autoencoder.parameters())
+        prediction = idle(readout, *self.predict_codes.parameters(), *self.predict_offsets.parameters())
+        if first:
+            reconstruction = self._reconstruction(chunk, mask, learning, rng)
+        if both or not first:
+            prediction = self._prediction(readout, chunk, mask, rng)
+        if self.training:
+            self.steps.add_(1)
+        return torch.where(learning, reconstruction, prediction)
+
+    def sample(self, context: Context, *, rng: Rng) -> Tensor:
+        """Return the chunks of codes drawn at the head's temperature, offsets added."""
+        readout = context.readout["action"][:, 0]
+        codes = self._draw(self._logits(readout), rng)
+        return (self.fixed.decode(codes) + self._offset(readout, codes)).view(-1, *self.shape)
+
+    def _reconstruction(self, chunk: Tensor, mask: Tensor, learning: Tensor, rng: Rng) -> Tensor:
+        """Return L1 + 5 * commitment per step (B, H), and let the codebooks follow."""
+        latent = self.autoencoder.encoder(chunk)
+        rounded = self.autoencoder.quantiser(latent)
+        error = self._error(self.autoencoder.decoder(rounded.vectors), chunk, mask)
+        if self.training:
+            keep = mask.flatten(1).any(-1)
+            self.autoencoder.quantiser.learn(latent, rounded.codes, keep, learning, rng=rng)
+        return error + entry_mean(COMMITMENT * rounded.commitment, mask)
+
+    def _prediction(self, readout: Tensor, chunk: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+        """Return focal losses of the codes + weighted L1 of the chunk with its offset, per step (B, H)."""
+        with torch.no_grad():
+            own = self.fixed.codes(chunk)
+        logits = self._logits(readout)
+        weights = logits.new_tensor(self.config.code_weights)
+        codes = self._draw(logits, rng) if self.config.offset_for == "sampled" else own
+        error = self._error(self.fixed.decode(codes) + self._offset(readout, codes), chunk, mask)
+        named = (focal(logits, own, self.config.gamma) * weights).sum(-1)
+        return entry_mean(named, mask) + self.config.offset_weight * error
+
+    def _error(self, predicted: Tensor, chunk: Tensor, mask: Tensor) -> Tensor:
+        """Return the mean absolute error of each step (B, H) of `predicted` (B, H A)."""
+        return step_mean((predicted.float() - chunk).abs().view(-1, *self.shape), mask)
+
+    def _logits(self, readout: Tensor) -> Tensor:
+        return self.predict_codes(readout).float().view(len(readout), self.layers, self.config.codes)
+
+    def _draw(self, logits: Tensor, rng: Rng) -> Tensor:
+        noise = uniform((*logits.shape[:-1], 1), rng, logits.device)
+        return draw(logits.detach(), noise, temperature=self.config.temperature)[..., 0]
+
+    def _offset(self, readout: Tensor, codes: Tensor) -> Tensor:
+        """Return the sum over layers of the offsets (B, H A) that belong to `codes` (B, Q)."""
+        offsets = self.predict_offsets(readout).float().view(*codes.shape, self.config.codes, -1)
+        wanted = codes[..., None, None].expand(-1, -1, 1, offsets.shape[-1])
+        return offsets.gather(2, wanted)[:, :, 0].sum(1)
+
+    @torch.no_grad()
+    def _fix(self, when: Tensor) -> None:
+        live = {**dict(self.autoencoder.named_parameters()), **dict(self.autoencoder.named_buffers())}
+        for name, buffer in self.fixed.named_buffers():
+            buffer.copy_(torch.where(when, live[name], buffer))
+
+
+def focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
+    """Return -(1 - p)^gamma log p of `target` (...) under `logits` (..., V) (Lin et al. 2017, eq. 4)."""
+    log_p = logits.log_softmax(-1).gather(-1, target[..., None])[..., 0]
+    return -((1.0 - log_p.exp()) ** gamma) * log_p
+
+
+def held(action: Tensor, mask: Tensor) -> Tensor:
+    """Return `action` (B, H, A) with the last real step held through padded ones, and 0 for padded components."""
+    steps = mask if mask.ndim == 2 else mask.any(-1)
+    number = torch.arange(steps.shape[1], device=steps.device)
+    last = torch.where(steps, number, 0).cummax(1).values
+    real = torch.where(mask if mask.ndim == 3 else mask[..., None], action, 0.0)
+    return real.gather(1, last[..., None].expand_as(real))
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+def _as_buffers(autoencoder: ChunkAutoencoder) -> ChunkAutoencoder:
+    """Return a copy of `autoencoder` whose parameters are buffers, so that nothing trains them."""
+    fixed = copy.deepcopy(autoencoder)
+    for part in fixed.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach())
+    return fixed

@@ -1,0 +1,1 @@
+"""Denoisers, one file each: from a noisy chunk, a time and the context to a chunk."""
