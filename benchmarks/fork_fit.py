@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kinema.core.rng import generator, seed_of
 from kinema.heads.base import ConditionsTrunk, Head, HeadConfig
 from kinema.nets.base import Context, Rng
+from kinema.nets.denoisers.base import Denoiser
 from kinema.sim.fork import Fork
 
 LEARNING_RATE, WARMUP, TOKENS = 1e-3, 50, 2
@@ -82,12 +83,28 @@ class Fitted:
             times.append(1e3 * (time.perf_counter() - before))
         return float(np.median(times[3:]))
 
+    @cached_property
+    def calls(self) -> int:
+        """How often a denoiser is called to draw one chunk, whatever the weights; 0 for heads without one."""
+        counted: list[str] = []
+        denoisers = [part for part in self.alone.head.modules() if isinstance(part, Denoiser)]
+        hooks = [part.register_forward_hook(lambda *_: counted.append("call")) for part in denoisers]
+        self.sample(1, 0)
+        for hook in hooks:
+            hook.remove()
+        return len(counted)
+
     def sample(self, count: int, seed: int) -> np.ndarray:
         """Return `count` chunks (N, H, 2) drawn with `seed`."""
         rng = torch.Generator().manual_seed(seed_of("fork sample", seed))
         with torch.no_grad():
             drawn = [self.alone.sample(min(AT_ONCE, count - done), rng) for done in range(0, count, AT_ONCE)]
         return torch.cat(drawn).numpy()
+
+
+def untrained(head: HeadConfig, fork: Fork, *, width: int = 64) -> Fitted:
+    """Return `head` as it begins, for what does not depend on what was learnt."""
+    return Fitted(Alone(head, fork, width).eval(), ())
 
 
 def fit(head: HeadConfig, fork: Fork, *, steps: int, seed: int, width: int = 64, batch: int = 256) -> Fitted:

@@ -181,6 +181,8 @@ NOTES = (
     "Compiled is torch.compile of loss and sample; of heads with a denoiser the denoiser alone, of LeRobot's ACT the "
     "network and of its VQ-BeT head all but the loss, which asks for numbers on the way. Autoregressive bins and the "
     "energy act in loops that stay eager. Figures do not contain the time of compiling.",
+    "kinema's side keeps freed memory as its training does (kinema/train/memory.py), for acting as well, where `kinema "
+    "eval` does not; LeRobot's side leaves this to the system, as `lerobot-train` does.",
     "A compiled step of kinema's VQ-BeT computes both stages, so that its graph does not change; eagerly only one.",
 )
 

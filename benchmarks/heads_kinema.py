@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -79,6 +80,8 @@ def alone(kind: str, sizes: Sizes, compiled: bool) -> Subject:
 
     def sample(count: int) -> Callable[[], Tensor]:
         given = seen(sizes, count)
+        if sizes["stage"] == 1:  # a head that cannot act yet still runs on entries that are not asked of it
+            given = replace(given, own=torch.zeros(count, dtype=torch.bool))
         return lambda: _inferred(lambda: draw(given, rng=rng))
 
     return Subject(head, _step(head, mask, lambda: loss(context, action, mask, rng=rng)), sample)
@@ -188,7 +191,7 @@ def _step(module: nn.Module, mask: Tensor, loss: Callable[[], Tensor]) -> Callab
 
 def main(options: str) -> None:
     """Measure what the options ask for and write it to stdout."""
-    keep_freed_memory()  # as training does
+    keep_freed_memory()  # as training does; acting has it too, see NOTES of heads.py
     asked = json.loads(options)
     make = act if asked["kind"] == "act" else alone
     found = measured(lambda compiled: make(asked["kind"], asked["sizes"], compiled), asked)

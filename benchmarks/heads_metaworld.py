@@ -5,7 +5,8 @@
 
 The tasks are reach, button-press-topdown and drawer-close. All rows share demonstrations, encoder, trunk, number of
 training steps and the evaluated initial states; only the head differs. Writes docs/results/heads_metaworld.json after
-every row. The same command again goes on where it stopped, even in the middle of a training.
+every row. The same command again goes on where it stopped, even in the middle of a training; what was made with other
+options, or of another recipe, is refused and never reported.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import results
-from heads_rows import METAWORLD
+from heads_rows import METAWORLD, given
 
+from kinema.cli.kept import keep
 from kinema.cli.main import main as kinema
+from kinema.core.config import to_data
 from kinema.core.errors import KinemaError, unknown
 from kinema.core.manifest import cores
 from kinema.evaluation.compare import holm, paired
@@ -30,20 +33,26 @@ from kinema.evaluation.intervals import MeanRate, Rate
 from kinema.evaluation.results import ArmResult
 from kinema.heads.base import HeadConfig
 from kinema.nets.encoders.proprioception import Proprioception
-from kinema.nets.trunks.fusion import Fusion
+from kinema.nets.trunks.transformer import Transformer
 from kinema.policies.base import PolicyConfig
 from kinema.recipes.base import DataConfig, Recipe
 from kinema.train.config import TrainConfig
 from kinema.train.optim import OptimConfig
 from kinema.transforms.normalise import Normalise
 
+COMMAND = "python benchmarks/heads_metaworld.py"
 TASKS = ("reach", "button-press-topdown", "drawer-close")
 REFERENCE = "regression, MSE"
 STATE = "vector.full_state"
+ASKED = "asked.json"
+"""Beside what was recorded, trained or evaluated: with which options, of which recipe."""
 NOTES = (
     "Rates are means of the three tasks' rates, all training seeds together, with 95 % Wilson intervals.",
     "Initial states are a function of seed, task and episode number; every row and every training seed plays the same.",
     f"p-values are exact McNemar against {REFERENCE!r}, on episodes paired within each training seed, after Holm.",
+    "The trunk is a transformer, since the autoregressive head and the CVAE read its tokens alone; there is one token "
+    "of the state, and one more of the CVAE's latent.",
+    "Parameters are those of the whole policy. Heads are larger than those of the same name on the Fork.",
     "Training seconds are wall time on the named machine, which did other work at the same time.",
 )
 
@@ -53,7 +62,7 @@ def mw3(head: HeadConfig, *, steps: int, seed: int) -> Recipe:
     return Recipe(
         policy=PolicyConfig(
             encoders={"state": Proprioception(vector="full_state", hidden=128)},
-            trunk=Fusion(),
+            trunk=Transformer(layers=2, heads=4, hidden=512, dropout=0.0),
             head=head,
             transforms=(Normalise(modes={STATE: "mean_std", "action": "min_max"}),),
             width=128,
@@ -102,30 +111,44 @@ class HeadsMetaworld:
         for name in self.rows:
             if name not in METAWORLD:
                 raise unknown("row", name, METAWORLD)
-        data = self.work / "data"
-        if not (self.work / "recorded").exists():
-            asked = {"tasks": ",".join(TASKS), "episodes": self.demos, "noise": self.noise, "workers": self.workers}
-            _run("record", "metaworld", *_options(asked), "--out", data, "--full-state", "--cameras")
-            (self.work / "recorded").touch()
+        data, recorded = self.work / "data", self.work / "recorded.json"
+        if not recorded.exists():
+            options = _options({**self._recording(), "workers": self.workers})
+            _run("record", "metaworld", *options, "--out", data, "--full-state", "--cameras")
+        keep(recorded, self._recording(), begun=recorded.exists())
         for name in self.rows or METAWORLD:
             for seed in range(self.seeds):
-                self._measure(METAWORLD[name], data, self._directory(name, seed), seed)
+                self._measure(name, data, seed)
             self._write()
         return 0
 
     def _directory(self, name: str, seed: int) -> Path:
         return self.work / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
 
-    def _measure(self, head: HeadConfig, data: Path, run: Path, seed: int) -> None:
-        """Train and evaluate one policy, as far as that was not done before."""
+    def _recording(self) -> dict[str, Any]:
+        return {"tasks": ",".join(TASKS), "episodes": self.demos, "noise": self.noise}
+
+    def _training(self, name: str, seed: int) -> dict[str, Any]:
+        recipe = mw3(METAWORLD[name], steps=self.steps, seed=seed)
+        return {**to_data(recipe), "recorded": self._recording()}
+
+    def _evaluation(self) -> dict[str, Any]:
+        return {"episodes": self.episodes, "controls": 0, "seed": self.seed}
+
+    def _measure(self, name: str, data: Path, seed: int) -> None:
+        """Train and evaluate one policy, as far as that was not done before; what is of other options is refused."""
         from kinema.cli.train import train
         from kinema.evaluation.storage import EVAL_FILE
 
-        if not (run / "run.json").exists() and train(mw3(head, steps=self.steps, seed=seed), data, run):
+        run = self._directory(name, seed)
+        if run.exists() and not (run / ASKED).exists():
+            raise KinemaError(f"{run} lacks {ASKED}, which says what it is of: remove it, or give another --work")
+        keep(run / ASKED, self._training(name, seed), begun=run.exists())
+        if not (run / "run.json").exists() and train(mw3(METAWORLD[name], steps=self.steps, seed=seed), data, run):
             raise KinemaError(f"the training in {run} did not finish")
-        if not (run / "eval" / EVAL_FILE).exists():
-            asked = {"episodes": self.episodes, "controls": 0, "seed": self.seed, "envs": self.workers}
-            _run("eval", run, *_options(asked))
+        keep(run / "eval" / ASKED, self._evaluation(), begun=(run / "eval" / EVAL_FILE).exists())
+        if self._arm(name, seed) is None:
+            _run("eval", run, *_options({**self._evaluation(), "envs": self.workers}))
 
     def _write(self) -> None:
         """Write what is known so far."""
@@ -140,7 +163,7 @@ class HeadsMetaworld:
         results.write(
             "heads_metaworld",
             figures,
-            command="python benchmarks/heads_metaworld.py",
+            command=COMMAND + given(self, "demos", "noise", "steps", "seeds", "episodes", "seed"),
             seeds=[*range(self.seeds), self.seed],
             notes=NOTES,
             directory=self.out,
@@ -150,11 +173,15 @@ class HeadsMetaworld:
         )
 
     def _arm(self, name: str, seed: int) -> ArmResult | None:
-        """Return the evaluation of one policy, or None where it was not measured."""
+        """Return the evaluation of one policy, or None where what these options ask for was not measured."""
         from kinema.evaluation.storage import EVAL_FILE, load_evaluation
 
-        directory = self._directory(name, seed) / "eval"
-        return load_evaluation(directory).arms[0] if (directory / EVAL_FILE).exists() else None
+        run, directory = self._directory(name, seed), self._directory(name, seed) / "eval"
+        same = _says(run / ASKED, self._training(name, seed)) and _says(directory / ASKED, self._evaluation())
+        if not same or not (run / "run.json").exists() or not (directory / EVAL_FILE).exists():
+            return None
+        evaluation = load_evaluation(directory)
+        return evaluation.arms[0] if evaluation.complete else None
 
     def _figures(self, name: str, whole: Mapping[str, Sequence[ArmResult]]) -> dict[str, Any]:
         """Return success rates, parameters and training time of one row."""
@@ -167,6 +194,10 @@ class HeadsMetaworld:
             "parameters": results.once(runs[0]["result"]["parameters"], "count"),
             "training": results.repeated([run["result"]["elapsed_s"] for run in runs], "s"),
         }
+
+
+def _says(path: Path, asked: Mapping[str, Any]) -> bool:
+    return path.is_file() and json.loads(path.read_text("utf-8")) == asked
 
 
 def _together(rates: Sequence[Rate]) -> Rate:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from kinema.core.names import find, members
 from kinema.heads.autoregressive import Autoregressive
@@ -41,10 +41,10 @@ Bounds = tuple[float, float]
 class Row:
     """One head on one Fork; `gates` maps left, right, cover or invalid to the ends between which every seed must lie.
 
-    An ablation lacks what makes the system that it is named for: its gates say how it must fail. `near` and `faster`
-    hold another row's name and a number: how far apart their invalid shares may be, and how many times as fast as that
-    row this one must draw a chunk. `count` chunks are drawn after `steps` training steps of `batch` chunks, or with the
-    weights of the row that `weights` names, which differs in how it acts alone.
+    An ablation lacks what makes the system that it is named for: its gates say how it must fail. `near` and `fewer`
+    hold another row's name and a number: how far apart their invalid shares may be, and how many times fewer calls of
+    its denoiser this row must need for a chunk. `count` chunks are drawn after `steps` training steps of `batch`
+    chunks, or with the weights of the row that `weights` names, which differs in how it acts alone.
     """
 
     config: HeadConfig
@@ -52,7 +52,7 @@ class Row:
     kind: Literal["system", "ablation"] = "system"
     gates: Mapping[str, Bounds] = field(default_factory=dict)
     near: tuple[str, float] | None = None
-    faster: tuple[str, float] | None = None
+    fewer: tuple[str, float] | None = None
     weights: str | None = None
     steps: int = 1000
     batch: int = 64
@@ -100,7 +100,7 @@ FORK: Mapping[str, Row] = {
         weights="diffusion, DDPM 100 steps",
         gates=both(0.4, 0.05),
         near=("diffusion, DDPM 100 steps", 0.02),
-        faster=("diffusion, DDPM 100 steps", 5.0),
+        fewer=("diffusion, DDPM 100 steps", 5.0),
     ),
     "diffusion, DDIM 1 step": ablation(replace(DDIM, steps=1, spacing="trailing"), weights="diffusion, DDPM 100 steps"),
     "diffusion, U-Net": Row(config=replace(DDIM, denoiser=UNET), gates=both(0.4, 0.05), steps=4000),
@@ -108,19 +108,20 @@ FORK: Mapping[str, Row] = {
     "consistency, 1 step": Row(
         config=Consistency(teacher=FLOW, denoiser=SMALL, draws=1),
         gates=both(0.35, 0.1),
-        faster=("flow, 10 steps", 8.0),
+        fewer=("flow, 10 steps", 8.0),
         steps=6000,
         batch=128,
     ),
     "rectified, 1 step": Row(
         config=Rectified(teacher=FLOW, denoiser=SMALL, draws=2),
         gates=both(0.35, 0.1),
-        faster=("flow, 10 steps", 8.0),
+        fewer=("flow, 10 steps", 8.0),
         steps=6000,
         batch=128,
     ),
     "VQ-BeT": Row(config=VqBet(quantiser_steps=400, temperature=1.0), gates=both(0.35, 0.05)),
-    "VQ-BeT, temperature 0.1": Row(config=VqBet(quantiser_steps=400), weights="VQ-BeT"),
+    "VQ-BeT, temperature 0.1": Row(config=VqBet(quantiser_steps=400, temperature=0.1), weights="VQ-BeT"),
+    "VQ-BeT, offset for sampled codes": ablation(VqBet(quantiser_steps=400, offset_for="sampled"), cover=(0.0, 0.1)),
     "CVAE, z ~ N(0, 1)": Row(config=CVAE, gates={"cover": (0.3, 0.5)}),
     "CVAE, z = 0": Row(config=replace(CVAE, prior="zero"), weights="CVAE, z ~ N(0, 1)"),
     "CVAE, z ~ N(0, 1), beta 10": ablation(replace(CVAE, beta=10.0), cover=(0.0, 0.05)),
@@ -155,6 +156,12 @@ METAWORLD: Mapping[str, HeadConfig] = {
     "energy, derivative-free": Energy(hidden=128, blocks=2, negatives=16, search="derivative_free"),
 }
 """The head of each row of MW-3."""
+
+
+def given(run: Any, *names: str) -> str:
+    """Return the options `names` of the benchmark `run` that are not its defaults, as a command line has them."""
+    values = {name: getattr(run, name) for name in names}
+    return "".join(f" --{name} {value}" for name, value in values.items() if value != getattr(type(run)(), name))
 
 
 def heads() -> dict[str, type[HeadConfig]]:

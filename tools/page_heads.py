@@ -35,7 +35,8 @@ def tables(documents: Mapping[str, Tree]) -> Iterator[str]:
     even = {on_fork[name]["head"] for name in systems if on_fork[name]["fork"] == "50:50"}
     names = [name for name in systems if on_fork[name]["fork"] == "50:50" or on_fork[name]["head"] not in even]
     names += [name for name, row in on_metaworld.items() if "success" in row and name not in names]
-    header = ("head", "rarer side", "invalid", "ms a chunk", "MW-3 success", "parameters")
+    header = ("head", *(f"Fork: {what}" for what in ("rarer side", "invalid", "ms a chunk", "parameters")),
+              "MW-3: success")  # fmt: skip
     yield from table(header, [_overview(name, on_fork.get(name), on_metaworld.get(name)) for name in names])
     missing = [(name, row["unavailable"]) for rows in (on_fork, on_metaworld) for name, row in rows.items()
                if "unavailable" in row]  # fmt: skip
@@ -59,15 +60,15 @@ def _shown(row: Tree) -> bool:
 def _overview(name: str, fork: Tree | None, metaworld: Tree | None) -> tuple[str, ...]:
     success = metaworld.get("success") if metaworld else None
     if fork is None or not _shown(fork):
-        return (name, *(NOT_YET,) * 3, share(success), NOT_YET)
+        return (name, *(NOT_YET,) * 4, share(success))
     cover, invalid = fork["cover"], fork["invalid"]
     return (
         name,
         f"{percent(cover['value'])} % [{percent(cover['min'])}, {percent(cover['max'])}]",
         f"{percent(invalid['value'])} % [{percent(invalid['low'])}, {percent(invalid['high'])}]",
         number(fork["sample"]["value"]),
-        share(success),
         f"{fork['parameters']['value']:,}",
+        share(success),
     )
 
 
@@ -89,12 +90,13 @@ def _by_task(document: Tree) -> Iterator[str]:
             name,
             *(share(rate) for rate in row["tasks"].values()),
             probability(row.get("p")),
+            f"{row['parameters']['value']:,}",
             amount(row["training"]),
         )
         for name, row in document["figures"].items()
         if _shown(row)
     ]
-    yield from table(("head", *document["tasks"], "p", "training, s"), rows)
+    yield from table(("head", *document["tasks"], "p", "parameters", "training, s"), rows)
 
 
 def main(documents: Mapping[str, Tree]) -> None:

@@ -26,7 +26,10 @@ class DynamicArm(Arm):
 
     @abstractmethod
     def bias(self, joints_rad: np.ndarray, velocity_rad_s: np.ndarray) -> np.ndarray:
-        """Return C(q, q̇) q̇ + g(q) (N,) [N m]; at velocity 0 it is gravity alone."""
+        """Return C(q, q̇) q̇ + g(q) (N,) [N m], with what springs and dampers of the joints ask on top.
+
+        At velocity 0 it is what holds the arm still: gravity and springs.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class Pid:
     The derivative is of the measurement, so that a jump of the set point does not kick, through a filter of time
     constant `filter_s`. While the output is clamped the integral is pulled back with time constant `tracking_s`
     (back-calculation), so that it does not wind up; a clamped integral needs it, and `np.inf` lets it wind up.
+    Without `ki` there is no integral to pull back, and `tracking_s` is an error.
     """
 
     kp: float
@@ -76,6 +80,8 @@ class Pid:
         tracking_s = np.inf if self.tracking_s is None else self.tracking_s
         if not (self.low < self.high and self.filter_s >= 0 and tracking_s > 0):
             raise KinemaError(f"PID: expected low < high, filter_s >= 0 and tracking_s > 0, not {self}")
+        if self.tracking_s is not None and not self.ki:
+            raise KinemaError("PID: tracking_s pulls back an integral, and without ki there is none")
         if self.tracking_s is None and self.ki and np.isfinite([self.low, self.high]).any():
             raise KinemaError("PID: a clamped integral needs tracking_s, or it winds up; about the integral's own time")
 

@@ -24,9 +24,14 @@ AnySpace = JointSpace | EndEffectorSpace
 _JOINT_SPACES = {space.kind: space for space in (JointPosition, JointVelocity, JointTorque)}
 _END_EFFECTOR_SPACES = {space.kind: space for space in (EndEffectorPose, EndEffectorRelative, EndEffectorDelta)}
 
+_GRIPPERS = ("gripper", "width")
+
 
 def convert(values: np.ndarray, source: AnySpace, target: AnySpace, *, start: JointState, arm: Arm) -> np.ndarray:
     """Return a chunk (H, A) of one space in another, for an arm that is at `start` when the chunk begins.
+
+    `start` is measured, but where `source` or `target` are deltas its joints are those last commanded: their controller
+    goes on from there, and the measured joints lag behind.
 
     Raises KinemaError for another rate, frame or set of joints, targets beyond the joints' limits, torques as source,
     and (as Unreached) poses that no joints reach near those before.
@@ -48,9 +53,15 @@ def convert(values: np.ndarray, source: AnySpace, target: AnySpace, *, start: Jo
 def space_of(robot: RobotSpec) -> AnySpace:
     """Return the space of a robot's or dataset's actions, without the gripper.
 
-    Raises SpecMismatch for other components, units or rotations, and for a controller that integrates differently.
+    A gripper is the last component, called "gripper" or "width". Raises SpecMismatch for other components, units or
+    rotations and a controller that integrates differently, KinemaError for names that joints cannot have.
     """
     action = robot.action
+    if action.gripper is not None and action.components[-1] not in _GRIPPERS:
+        raise SpecMismatch(
+            f"gripper {action.gripper!r}, but the last component is {action.components[-1]!r}, "
+            f"expected {' or '.join(map(repr, _GRIPPERS))}"
+        )
     count = action.width - (action.gripper is not None)
     if action.kind in _JOINT_SPACES:
         space: AnySpace = _JOINT_SPACES[action.kind](rate_hz=robot.rate_hz, joints=action.components[:count])

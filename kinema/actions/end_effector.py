@@ -88,7 +88,8 @@ class EndEffectorDelta(EndEffectorSpace):
     """How far the hand moves in one period: translation [m], rotation vector [rad]; the controller composes the steps.
 
     In a fixed frame the axes stay, and the hand turns about its own origin. In `HAND` they are those of the hand one
-    step before. Each step is taken from the last commanded pose, not the measured one, so that lag does not add up.
+    step before. Each step is taken from the last commanded pose, not the measured one, so that lag does not add up: the
+    pose from which `to_poses` and `from_poses` begin must be the last commanded one too.
     """
 
     kind: ClassVar[str] = "end-effector delta pose"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, unknown
+
+Commands = Literal["position", "effort"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +22,11 @@ class Gripper:
     open: float
     closed: float
     unit: str = "1"
-    commands: Literal["position", "effort"] = "position"
+    commands: Commands = "position"
 
     def __post_init__(self) -> None:
+        if self.commands not in get_args(Commands):
+            raise unknown("commands of a gripper", self.commands, get_args(Commands))
         if self.open == self.closed:
             raise KinemaError(f"gripper: open and closed are both {self.open}")
 

@@ -132,7 +132,10 @@ class InverseKinematics:
 
 
 def _random_joints(arm: Arm, rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(np.maximum(arm.low_rad, -np.pi), np.minimum(arm.high_rad, np.pi))
+    """Return joints (N,) within the limits; one without a limit turns at least once around."""
+    low = np.where(np.isfinite(arm.low_rad), arm.low_rad, np.minimum(-np.pi, arm.high_rad - 2 * np.pi))
+    high = np.where(np.isfinite(arm.high_rad), arm.high_rad, np.maximum(np.pi, low + 2 * np.pi))
+    return rng.uniform(low, high)
 
 
 def _solution(joints: np.ndarray, error: np.ndarray) -> Solution:

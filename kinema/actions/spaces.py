@@ -70,6 +70,14 @@ class JointSpace(Space):
 
     unit: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.joints or len(set(self.joints)) < len(self.joints) or {"", "gripper"} & set(self.joints):
+            raise KinemaError(
+                f"{self.kind} of {', '.join(map(repr, self.joints)) or 'no joints'}: expected distinct names of "
+                "joints; a gripper is none, and has its own convention in the ActionSpec"
+            )
+
     @property
     def layout(self) -> tuple[tuple[str, ...], tuple[str, ...], str]:
         """The joints, their unit, and no frame but theirs."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 from kinema.cli.overrides import override
 from kinema.core.errors import KinemaError
 from kinema.core.names import find
+from kinema.deploy.chunking.base import Chunking
 
 
 def rule_of(text: str) -> Any:
@@ -21,13 +23,18 @@ def rule_of(text: str) -> Any:
             f"--chunking {text!r}: expected a rule of `kinema list chunking` and its options, "
             'such as "receding-horizon --exec-horizon 4"'
         ) from error
-    return override(find("chunking", name)(), options, f"kinema eval ... --chunking {name}")
+    kind = find("chunking", name)
+    if not (isinstance(kind, type) and issubclass(kind, Chunking) and is_dataclass(kind)):
+        raise KinemaError(f"--chunking {name}: expected a frozen dataclass derived from Chunking, not {kind!r:.80}")
+    try:
+        default = kind()
+    except TypeError as error:
+        raise KinemaError(f"--chunking {name}: {error}\nfix: give every option of the rule a default") from error
+    return override(default, options, f"kinema eval ... --chunking {name}")
 
 
 def arms(texts: Sequence[str], main: Any) -> list[Any]:
     """Return for each rule an arm that repeats `main` with its policy executed by that rule."""
-    from dataclasses import replace
-
     made = []
     for text in texts:
         rule = rule_of(text)

@@ -47,12 +47,12 @@ VERBS = {
 """What is typed -> the module that does it; a verb of two words belongs to a group."""
 
 _EXTRAS = {
-    **dict.fromkeys(("torch", "safetensors"), "train"),
+    **dict.fromkeys(("torch", "safetensors", "tokenizers"), "train"),
     **dict.fromkeys(("mujoco", "gymnasium", "metaworld"), "sim"),
     **dict.fromkeys(("mink", "qpsolvers", "daqp"), "arm"),
     **dict.fromkeys(("pyarrow", "av", "PIL"), "data"),
-    **dict.fromkeys(("transformers", "tokenizers"), "vlm"),
     **dict.fromkeys(("h5py", "numcodecs", "imagecodecs", "google_crc32c", "google", "mcap", "mcap_ros2"), "import"),
+    "transformers": "vlm",
     "cv2": "umi",
     "rerun": "view",
     "huggingface_hub": "hub",

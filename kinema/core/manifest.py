@@ -8,7 +8,19 @@ import platform
 from datetime import datetime, timezone
 from typing import Any
 
-_PACKAGES = tuple("kinema numpy scipy torch transformers mujoco metaworld gymnasium av pyarrow pillow".split())
+_PACKAGES = (
+    "kinema",
+    "numpy",
+    "scipy",
+    "torch",
+    "transformers",
+    "mujoco",
+    "metaworld",
+    "gymnasium",
+    "av",
+    "pyarrow",
+    "pillow",
+)
 
 
 def versions() -> dict[str, str]:

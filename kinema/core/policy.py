@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, unknown
 from kinema.core.spec import RobotSpec
 
+Method = Literal["guided", "inpaint"]
 Observation = Mapping[str, Any]
 """`image.<camera>` (B, T, Hi, Wi, 3) uint8, `vector.<name>` (B, T, D) float32, `instruction` a sequence of B texts;
 T = `obs_horizon`, the newest step last."""
@@ -41,8 +42,12 @@ class Guide:
 
     action: Any
     weight: Any
-    method: Literal["guided", "inpaint"] = "guided"
+    method: Method = "guided"
     limit: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise unknown("method of a guide", self.method, get_args(Method))
 
 
 class Policy(ABC):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kinema.core.spec import ObservationSpec
+from kinema.core.errors import SpecMismatch
+from kinema.core.spec import ObservationSpec, RobotSpec
 
 Sample = Mapping[str, Any]
 Statistics = Mapping[str, Mapping[str, np.ndarray]]
@@ -35,6 +36,9 @@ class Transform(ABC):
     def observed(self, spec: ObservationSpec) -> ObservationSpec:
         """Return the spec of what `forward` makes of observations of `spec`; most change no shape."""
         return spec
+
+    def check(self, spec: RobotSpec) -> None:
+        """Raise SpecMismatch for a robot that this transform does not fit; most fit all."""
 
     def fit(self, statistics: Statistics) -> Transform:
         """Return this transform with what it needs from the statistics of the training data; most need nothing."""
@@ -67,9 +71,27 @@ class Chain(Transform):
             spec = transform.observed(spec)
         return spec
 
+    def check(self, spec: RobotSpec) -> None:
+        """Raise SpecMismatch for a robot that one of the transforms does not fit."""
+        for transform in self.transforms:
+            transform.check(spec)
+
     def fit(self, statistics: Statistics) -> Chain:
         """Return the chain with every transform fitted."""
         return Chain(tuple(transform.fit(statistics) for transform in self.transforms))
+
+
+def check_shared(spec: RobotSpec, key: str, indices: Iterable[int]) -> None:
+    """Raise SpecMismatch unless the vector `key` and the action mean the same by these components, in one frame."""
+    [vector] = spec.observation.select((key,)).vectors
+    action = spec.action
+    wrong = [f"frame {action.frame!r}, not {vector.frame!r}"] if action.frame != vector.frame else []
+    for i in indices:
+        have, want = ([*of.components[i : i + 1], *of.units[i : i + 1]] for of in (action, vector))
+        if have != want:
+            wrong.append(f"component {i}: {have or 'none'}, not {want or 'none'}")
+    if wrong:
+        raise SpecMismatch("\n".join([f"the action does not go with {key!r}, to which it is taken:", *wrong[:7]]))
 
 
 class Augmentation(ABC):

@@ -48,7 +48,9 @@ def streamed(
 
     This is what a normaliser after relative actions needs: `transform` maps a sample to a sample, such as
     `lambda sample: relative.forward(sample)[0]`. Steps of the action beyond an episode's end (`mask` False) do not
-    count. Of each vector the newest step counts. Quantiles are within a relative 2^-12 of the exact ones.
+    count. Of each vector every observed step counts, as often as the policy sees it: with T observed steps a row counts
+    in up to T windows, and an episode's first step also where it is repeated before the episode's beginning.
+    Quantiles are within a relative 2^-12 of the exact ones.
     """
     found: dict[str, RunningStatistics] = {}
     for start in range(0, len(windows), chunk):
@@ -56,7 +58,7 @@ def streamed(
         sample = sample if transform is None else transform(sample)
         for key, value in sample.items():
             if key == ACTION or key.startswith("vector."):
-                rows = value[sample[MASK]] if key == ACTION else value[:, -1]
+                rows = value[sample[MASK]] if key == ACTION else value.reshape(-1, value.shape[-1])
                 found.setdefault(key, RunningStatistics(rows.shape[-1])).add(rows)
     if not found:
         raise KinemaError("no windows, or no vectors and actions in them: nothing to count")

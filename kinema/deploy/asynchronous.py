@@ -23,6 +23,8 @@ def minimum_threshold(steps: int, pred_horizon: int) -> float:
 
     There is none unless 2 L <= H: a chunk is worth H - L steps when it comes, and the next comes L later at best.
     """
+    if pred_horizon < 1:
+        raise KinemaError(f"chunks of {pred_horizon} steps: expected at least 1")
     if not 0 <= 2 * steps <= pred_horizon:
         raise KinemaError(
             f"a latency of {steps} steps is too long for chunks of {pred_horizon}: with one request at a time "
@@ -37,7 +39,7 @@ def idle_steps(threshold: float, steps: int, pred_horizon: int, *, run: int = 20
     for now in range(run):
         if answer == now:
             left, answer = pred_horizon - steps, None
-        if answer is None and left <= threshold * pred_horizon:
+        if answer is None and left <= round(threshold * pred_horizon, 9):  # 1 / 49 * 49 is below 1
             answer = now + steps
         if answer == now:  # without latency the answer is there at once
             left, answer = pred_horizon, None

@@ -138,4 +138,6 @@ def _contradiction(stored: Evaluation, fresh: Evaluation, arms: Sequence[Arm]) -
     for done, arm in zip(stored.arms, arms, strict=False):
         if (done.name, done.blind, tuple(o.trial for o in done.outcomes)) != (arm.name, arm.blind, tuple(arm.trials)):
             return f"arm {arm.name!r} has other trials"
+        if done.description != arm.description:
+            return f"arm {arm.name!r}: {done.description!r}, now {arm.description!r}"
     return ""

@@ -32,6 +32,11 @@ class Autoregressive(HeadConfig):
     blocks: int = 2
     heads: int = 4
 
+    @property
+    def bounded(self) -> bool:
+        """Where the codec's bins cover no more than [-1, 1]."""
+        return isinstance(self.codec, Bins) and max(-self.codec.low, self.codec.high) <= 1.0
+
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> AutoregressiveHead:
         """Return the head."""
         if not self.temperature >= 0:
@@ -82,7 +87,7 @@ class AutoregressiveHead(Head):
                 ended = ended | (token == self.config.codec.end)
                 if bool(ended.all()):
                     break
-        return self._decode(torch.stack(drawn, dim=1))
+        return self._decode(torch.stack(drawn, dim=1), context.own)
 
     def _encode(self, action: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens (B, L) of what is `real` (B, H, A), and which of them (B, L) are to be learnt."""
@@ -95,12 +100,14 @@ class AutoregressiveHead(Head):
         ends = tokens == self.config.codec.end
         return tokens, ends.cumsum(-1) - ends.long() == 0  # up to the first end, that included
 
-    def _decode(self, tokens: Tensor) -> Tensor:
+    def _decode(self, tokens: Tensor, own: Tensor | None) -> Tensor:
         if self.table is not None:
             return self.table.decode(tokens).view(-1, *self.shape)
         horizon, width = self.shape
         chunks, bad = self.config.codec.decode_chunks(tokens.cpu().numpy(), pred_horizon=horizon, action_width=width)
-        if bad.any():
-            chunks[bad] = 0.0
-            warnings.warn(f"{bad.sum()} of {len(bad)} sampled rows of tokens are no chunk: zeros instead", stacklevel=2)
+        chunks[bad] = 0.0
+        asked = bad if own is None else bad[own.cpu().numpy()]
+        if asked.any():
+            said = f"{asked.sum()} of {len(asked)} sampled rows of tokens are no chunk: zeros instead"
+            warnings.warn(said, stacklevel=2)
         return torch.from_numpy(chunks).float().to(tokens.device)

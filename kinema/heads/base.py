@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
 from kinema.core.policy import Guide
+from kinema.core.spec import ACTION
+from kinema.core.transform import Transform
 from kinema.nets.base import Context, Rng
+from kinema.transforms.normalise import Normalise
 
 
 class Head(nn.Module, ABC):
@@ -26,7 +29,12 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, context: Context, *, rng: Rng) -> Tensor:
-        """Return one chunk of actions (B, H, A) for each batch entry."""
+        """Return one chunk of actions (B, H, A) for each batch entry.
+
+        Nothing says here which components a robot lacks: heads that draw a chunk as a whole (flow, diffusion,
+        consistency, rectified, autoregressive) were trained with noise, or 0, in their place, and when acting put what
+        they draw there. Where robots of different widths are mixed, `PerEmbodiment` gives each a head of its own width.
+        """
 
 
 class AcceptsGuide(ABC):
@@ -104,6 +112,14 @@ class ConditionsTrunk(ABC):
         """Return the token (B, 1, D) for acting."""
 
 
+class LearnsInStages(ABC):
+    """A head that does not train all parameters of the policy at all times."""
+
+    @abstractmethod
+    def end_stage(self) -> None:
+        """Go on to the next stage, if there is one, as if the present one had had all its steps."""
+
+
 class PicksByEmbodiment(ABC):
     """A head with parts for several embodiments: `context.embodiment` says which is each entry's."""
 
@@ -130,13 +146,38 @@ def entry_mean(each: Tensor, mask: Tensor) -> Tensor:
     return torch.where(steps, each[:, None] * weight, 0.0)
 
 
-def idle(*values: Tensor) -> Tensor:
-    """Return 0, whose gradient by each of `values` is 0 too and not absent, so that the optimiser treats all alike."""
-    return 0.0 * torch.stack([value.sum() for value in values]).sum()
+def refuse_dropout(head: str, **learnt_from: nn.Module) -> None:
+    """Raise KinemaError when one of the modules has dropout: what a student learns from it would be random."""
+    for name, module in learnt_from.items():
+        for part in module.modules():
+            if isinstance(part, nn.Dropout) and part.p > 0:
+                raise KinemaError(
+                    f"{head}: the {name} has a dropout of {part.p}, so what the student learns from it would be random"
+                    f"\nfix: dropout 0 in the denoiser of the {name}"
+                )
+
+
+def check_scale(head: HeadConfig, transforms: Sequence[Transform]) -> None:
+    """Raise KinemaError when `head` needs actions in [-1, 1] and a transform scales them otherwise."""
+    for transform in transforms:
+        mode = transform.modes.get(ACTION) if isinstance(transform, Normalise) else None
+        if head.bounded and mode not in (None, "min_max", "quantile_clipped"):
+            raise KinemaError(
+                f"{type(head).__name__} needs actions in [-1, 1]; normalising them by {mode!r} leaves some outside\n"
+                "fix: scale 'action' by 'min_max' or 'quantile_clipped'"
+            )
 
 
 class HeadConfig(ABC):
     """Frozen description of a head."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the head can neither learn nor make actions outside [-1, 1]."""
+        return False
+
+    def check_steps(self, steps: int) -> None:
+        """Raise KinemaError when a run of `steps` training steps is too short for the head to act after it."""
 
     @abstractmethod
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> Head:

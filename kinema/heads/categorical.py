@@ -28,6 +28,11 @@ class Categorical(HeadConfig):
     temperature: float = 1.0
     blocks: int = 3
 
+    @property
+    def bounded(self) -> bool:
+        """Where the codec's bins cover no more than [-1, 1]."""
+        return isinstance(self.codec, Bins) and max(-self.codec.low, self.codec.high) <= 1.0
+
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> CategoricalHead:
         """Return the head."""
         if not self.temperature >= 0:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
-from kinema.heads.base import DenoisingPath, Head, HeadConfig, step_mean
+from kinema.heads.base import DenoisingPath, Head, HeadConfig, refuse_dropout, step_mean
 from kinema.heads.flow import Flow
 from kinema.nets.base import Context, Rng, normal, uniform
 from kinema.nets.conditioning import detached, repeated
@@ -30,6 +30,11 @@ class Consistency(HeadConfig):
     denoiser: DenoiserConfig = field(default_factory=Mlp)
     draws: int = 4
 
+    @property
+    def bounded(self) -> bool:
+        """As the teacher."""
+        return self.teacher.bounded
+
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> ConsistencyHead:
         """Return the head."""
         if self.draws < 1:
@@ -38,7 +43,7 @@ class Consistency(HeadConfig):
 
 
 class ConsistencyHead(Head):
-    """A teacher and its student; only the student acts."""
+    """A teacher and its student; only the student acts. Neither has dropout, as both make what the student learns."""
 
     def __init__(self, config: Consistency, *, action_width: int, pred_horizon: int, width: int) -> None:
         super().__init__()
@@ -52,6 +57,7 @@ class ConsistencyHead(Head):
             )
         self.teacher = teacher
         self.student = config.denoiser.build(action_width=action_width, pred_horizon=pred_horizon, width=width)
+        refuse_dropout("consistency", teacher=self.teacher, student=self.student)
 
     def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
         """Return the teacher's loss plus the student's, per step; the student's has no gradient into the context."""

@@ -45,6 +45,11 @@ class Diffusion(HeadConfig):
     draws: int = 4
     guidance: Guidance = field(default_factory=Guidance)
 
+    @property
+    def bounded(self) -> bool:
+        """With a clip of at most 1."""
+        return self.clip is not None and self.clip <= 1.0
+
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> DiffusionHead:
         """Return the head."""
         schedules.check_prediction(self.prediction)

@@ -47,6 +47,11 @@ class Energy(HeadConfig):
     steps: int = 50
     temperature: float = 1.0
 
+    @property
+    def bounded(self) -> bool:
+        """Counter-examples are drawn from [-1, 1], and acting searches there."""
+        return True
+
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> EnergyHead:
         """Return the head."""
         if self.search not in get_args(Search):

@@ -73,7 +73,7 @@ class FlowHead(Head, AcceptsGuide, DenoisingPath):
         target, real = action.repeat_interleave(draws, dim=0), mask.repeat_interleave(draws, dim=0)
         noise = normal(target.shape, rng, target.device)
         t = self._times(len(target), rng, target.device)
-        known = self._known(len(target), rng, target.device)
+        known = self._known(len(target), rng, target.device) & (real if real.ndim == 2 else real.any(-1))
         blurred = torch.where(known[..., None], target, torch.lerp(noise, target, t[:, None, None]))
         # Padding is noise at every t: what it holds must not reach the real steps through the chunk.
         x = torch.where(real if real.ndim == 3 else real[..., None], blurred, noise)

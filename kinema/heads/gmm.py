@@ -35,6 +35,11 @@ class Gmm(HeadConfig):
     noise: Noise = "low"
     blocks: int = 3
 
+    @property
+    def bounded(self) -> bool:
+        """The means are within a tanh."""
+        return True
+
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> GmmHead:
         """Return the head."""
         if self.modes < 1 or not self.min_std > 0:

@@ -7,7 +7,7 @@ robots being padding to it: shapes are static, and training one robot leaves the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -33,6 +33,16 @@ class PerEmbodiment(HeadConfig):
     """`parts` by embodiment, named as in the robots' specs."""
 
     parts: Mapping[str, Part]
+
+    @property
+    def bounded(self) -> bool:
+        """Where any part is."""
+        return any(part.head.bounded for part in self.parts.values())
+
+    def check_steps(self, steps: int) -> None:
+        """Raise KinemaError when `steps` are too few for a part, however many of them have entries of its robot."""
+        for part in self.parts.values():
+            part.head.check_steps(steps)
 
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> PerEmbodimentHead:
         """Return the head; no part may be wider or longer than `action_width` and `pred_horizon`."""
@@ -94,9 +104,10 @@ class PerEmbodimentHead(Head, PicksByEmbodiment):
         """Return chunks (B, H, A): components that a robot lacks are 0, its last step is held to the end."""
         whole = context.tokens.new_zeros((len(context.tokens), *self.shape), dtype=torch.float32)
         for number, (part, head) in enumerate(self._heads()):
-            chunk = F.pad(head.sample(context, rng=rng), (0, self.shape[1] - part.action_width))
+            own = _of(context) == number
+            chunk = F.pad(head.sample(replace(context, own=own), rng=rng), (0, self.shape[1] - part.action_width))
             rest = chunk[:, -1:].expand(-1, self.shape[0] - part.pred_horizon, -1)
-            whole = torch.where((_of(context) == number)[:, None, None], torch.cat([chunk, rest], dim=1), whole)
+            whole = torch.where(own[:, None, None], torch.cat([chunk, rest], dim=1), whole)
         return whole
 
     def _heads(self) -> list[tuple[Part, Head]]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
-from kinema.heads.base import Head, HeadConfig, step_mean
+from kinema.heads.base import Head, HeadConfig, refuse_dropout, step_mean
 from kinema.heads.flow import Flow
 from kinema.nets.base import Context, Rng, uniform
 from kinema.nets.conditioning import detached, repeated
@@ -44,13 +44,14 @@ class Rectified(HeadConfig):
 
 
 class RectifiedHead(Head):
-    """A teacher and its student; only the student acts."""
+    """A teacher, which has no dropout, and its student; only the student acts."""
 
     def __init__(self, config: Rectified, *, action_width: int, pred_horizon: int, width: int) -> None:
         super().__init__()
         self.config = config
         self.teacher = config.teacher.build(action_width=action_width, pred_horizon=pred_horizon, width=width)
         self.student = config.denoiser.build(action_width=action_width, pred_horizon=pred_horizon, width=width)
+        refuse_dropout("rectified", teacher=self.teacher)
 
     def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
         """Return the teacher's loss plus the student's, per step; the student's has no gradient into the context."""

@@ -6,12 +6,12 @@ training steps in a buffer, saved with the weights, and after `quantiser_steps` 
 quantiser's weights of that moment stay in buffers (`fixed`), which the optimiser's momentum and decay cannot move.
 
 The loss jumps at that step: stage 1 is of the order of the actions, stage 2 of `offset_weight` times the actions. The
-rest of the policy stands still in stage 1, its gradient is zero.
+rest of the policy stands still in stage 1: it gets no gradient, so that the optimiser leaves it alone and its moments
+begin with stage 2. (Compiled, both stages are one graph and what rests has the gradient 0.)
 """
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError, unknown
-from kinema.heads.base import Head, HeadConfig, entry_mean, idle, step_mean
+from kinema.heads.base import Head, HeadConfig, LearnsInStages, entry_mean, step_mean
 from kinema.nets.base import Context, Rng, draw, uniform
-from kinema.nets.vq import ResidualQuantiser
+from kinema.nets.vq import ChunkAutoencoder
 
 COMMITMENT = 5.0
 """Weight of the quantiser's commitment beside the reconstruction error."""
@@ -52,38 +52,28 @@ class VqBet(HeadConfig):
     temperature: float = 1.0
     revive: float = 0.1
 
+    def check_steps(self, steps: int) -> None:
+        """Raise KinemaError unless some of `steps` training steps are left for the predictor."""
+        if self.quantiser_steps >= steps:
+            raise KinemaError(
+                f"vq_bet: quantiser_steps {self.quantiser_steps} leave the predictor none of the run's {steps} steps"
+            )
+
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> VqBetHead:
         """Return the head."""
         if self.offset_for not in get_args(Codes):
             raise unknown("vq_bet offset_for", self.offset_for, get_args(Codes))
-        if self.quantiser_steps < 1 or not self.code_weights or self.temperature < 0 or self.gamma < 0:
+        # Between, the derivative of (1 - p)^gamma is infinite at p = 1.
+        sharp = self.gamma == 0 or self.gamma >= 1
+        if self.quantiser_steps < 1 or not self.code_weights or self.temperature < 0 or not sharp:
             raise KinemaError(
                 f"vq_bet: quantiser_steps {self.quantiser_steps} (1 or more), code_weights {self.code_weights} (one or "
-                f"more), temperature {self.temperature} or gamma {self.gamma} (0 or more) is out of range"
+                f"more), temperature {self.temperature} (0 or more) or gamma {self.gamma} (0, from 1) is out of range"
             )
         return VqBetHead(self, action_width=action_width, pred_horizon=pred_horizon, width=width)
 
 
-class ChunkAutoencoder(nn.Module):
-    """Chunks, flattened (B, H A), to a latent vector that is rounded to codes, and back."""
-
-    def __init__(self, config: VqBet, size: int) -> None:
-        super().__init__()
-        self.encoder = _mlp(size, config.hidden, config.latent)
-        self.decoder = _mlp(config.latent, config.hidden, size)
-        layers = len(config.code_weights)
-        self.quantiser = ResidualQuantiser(width=config.latent, layers=layers, codes=config.codes, revive=config.revive)
-
-    def codes(self, chunk: Tensor) -> Tensor:
-        """Return the codes (B, Q) of `chunk` (B, H A)."""
-        return self.quantiser(self.encoder(chunk)).codes
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Return the chunk (B, H A) that `codes` (B, Q) stand for."""
-        return self.decoder(self.quantiser.lookup(codes))
-
-
-class VqBetHead(Head):
+class VqBetHead(Head, LearnsInStages):
     """Readout `action` (B, 1, D) to the logits of codes and to an offset (H A) for each code of each layer."""
 
     steps: Tensor
@@ -93,8 +83,15 @@ class VqBetHead(Head):
         self.config = config
         self.shape = (pred_horizon, action_width)
         self.layers, size = len(config.code_weights), pred_horizon * action_width
-        self.autoencoder = ChunkAutoencoder(config, size)
-        self.fixed = _as_buffers(self.autoencoder)
+        self.autoencoder = ChunkAutoencoder(
+            size,
+            hidden=config.hidden,
+            latent=config.latent,
+            layers=self.layers,
+            codes=config.codes,
+            revive=config.revive,
+        )
+        self.fixed = self.autoencoder.as_buffers()
         self.predict_codes = nn.Linear(width, self.layers * config.codes)
         self.predict_offsets = nn.Linear(width, self.layers * config.codes * size)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
@@ -105,24 +102,32 @@ class VqBetHead(Head):
         learning, last = self.steps < self.config.quantiser_steps, self.steps <= self.config.quantiser_steps
         # A compiled graph holds both stages and does not change; eagerly the stage that is not taken is left out.
         both = torch.compiler.is_compiling()
-        first = both or bool(learning)
         if self.training and (both or bool(last)):
             self._fix(last)
-        reconstruction = idle(*self.autoencoder.parameters())
-        prediction = idle(readout, *self.predict_codes.parameters(), *self.predict_offsets.parameters())
-        if first:
-            reconstruction = self._reconstruction(chunk, mask, learning, rng)
-        if both or not first:
-            prediction = self._prediction(readout, chunk, mask, rng)
         if self.training:
-            self.steps.add_(1)
-        return torch.where(learning, reconstruction, prediction)
+            self.steps.add_(mask.any())  # without entries of its own a part of several robots learns nothing
+        if both:
+            reconstruction = self._reconstruction(chunk, mask, learning, rng)
+            return torch.where(learning, reconstruction, self._prediction(readout, chunk, mask, rng))
+        if bool(learning):
+            return self._reconstruction(chunk, mask, learning, rng)
+        return self._prediction(readout, chunk, mask, rng)
 
     def sample(self, context: Context, *, rng: Rng) -> Tensor:
-        """Return the chunks of codes drawn at the head's temperature, offsets added."""
+        """Return the chunks of codes drawn at the head's temperature, offsets added; a KinemaError in stage 1."""
+        asked = not torch.compiler.is_compiling() and (context.own is None or bool(context.own.any()))
+        if asked and int(self.steps) <= self.config.quantiser_steps:
+            raise KinemaError(
+                f"vq_bet: after {int(self.steps)} training steps the head cannot act yet: the first "
+                f"{self.config.quantiser_steps} train its quantiser (quantiser_steps), the predictor learns after them"
+            )
         readout = context.readout["action"][:, 0]
         codes = self._draw(self._logits(readout), rng)
         return (self.fixed.decode(codes) + self._offset(readout, codes)).view(-1, *self.shape)
+
+    def end_stage(self) -> None:
+        """Go on to stage 2, with the quantiser as it is."""
+        self.steps.clamp_(min=self.config.quantiser_steps)
 
     def _reconstruction(self, chunk: Tensor, mask: Tensor, learning: Tensor, rng: Rng) -> Tensor:
         """Return L1 + 5 * commitment per step (B, H), and let the codebooks follow."""
@@ -182,19 +187,3 @@ def held(action: Tensor, mask: Tensor) -> Tensor:
     last = torch.where(steps, number, 0).cummax(1).values
     real = torch.where(mask if mask.ndim == 3 else mask[..., None], action, 0.0)
     return real.gather(1, last[..., None].expand_as(real))
-
-
-def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-    )
-
-
-def _as_buffers(autoencoder: ChunkAutoencoder) -> ChunkAutoencoder:
-    """Return a copy of `autoencoder` whose parameters are buffers, so that nothing trains them."""
-    fixed = copy.deepcopy(autoencoder)
-    for part in fixed.modules():
-        for name, parameter in list(part.named_parameters(recurse=False)):
-            delattr(part, name)
-            part.register_buffer(name, parameter.detach())
-    return fixed

@@ -30,6 +30,7 @@ class Context:
     positions: Tensor | None = None  # (N, D), what attention adds to `tokens` used as keys
     posterior: Tensor | None = None  # what a head that conditions the trunk hands to its own loss
     embodiment: Tensor | None = None  # (B,) int64, for heads with parts for several
+    own: Tensor | None = None  # (B,) bool, which entries' chunks the head is asked for, where not all
 
 
 class Encoder(nn.Module, ABC):

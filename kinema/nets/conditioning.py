@@ -78,6 +78,7 @@ def repeated(context: Context, times: int) -> Context:
         mask=context.mask.repeat_interleave(times, dim=0),
         readout={name: value.repeat_interleave(times, dim=0) for name, value in context.readout.items()},
         embodiment=None if context.embodiment is None else context.embodiment.repeat_interleave(times),
+        own=None if context.own is None else context.own.repeat_interleave(times),
     )
 
 
@@ -87,4 +88,6 @@ def detached(context: Context) -> Context:
         context,
         tokens=context.tokens.detach(),
         readout={name: value.detach() for name, value in context.readout.items()},
+        positions=None if context.positions is None else context.positions.detach(),
+        posterior=None if context.posterior is None else context.posterior.detach(),
     )

@@ -27,7 +27,9 @@ class VisionModel:
     """A frozen image transformer as `transformers` saves one: ViT, DINOv2, SigLIP's or CLIP's vision model.
 
     The directory holds config.json, model.safetensors and preprocessor_config.json, which says by what mean and
-    deviation images are scaled. Raises CheckpointError for one that lacks any, and for weights of another digest.
+    deviation images are scaled. `sha256` is of all that decides what images become: the weights, config.json, mean and
+    deviation. Raises CheckpointError for a directory that lacks any or asks for another scaling than pixels / 255,
+    less the mean, by the deviation, and for another digest.
     """
 
     def __init__(self, directory: Path, sha256: str | None) -> None:
@@ -35,18 +37,20 @@ class VisionModel:
         weights = directory / "model.safetensors"
         if not weights.is_file():
             raise CheckpointError(f"vision model {directory}: model.safetensors does not exist; only safetensors load")
-        self.sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-        if sha256 is not None and self.sha256 != sha256:
-            raise CheckpointError(
-                f"vision model {directory}: sha256 of model.safetensors is {self.sha256}, expected {sha256}"
-            )
         shape = self._said("config.json", "image_size", "patch_size", "hidden_size")
         self.size, patch = _pair(shape["image_size"]), _pair(shape["patch_size"])
         """(Hi, Wi) of the images that it takes [px]."""
         self.patches = (self.size[0] // patch[0], self.size[1] // patch[1])
         self.width = int(shape["hidden_size"])
-        scaling = self._said("preprocessor_config.json", "image_mean", "image_std")
-        self._mean, self._deviation = (torch.tensor(scaling[name]).float() for name in ("image_mean", "image_std"))
+        scaling = self._scaling()
+        self._mean, self._deviation = (torch.tensor(value).float() for value in scaling)
+        parts = (weights.read_bytes(), (directory / "config.json").read_bytes(), json.dumps(scaling).encode())
+        self.sha256 = hashlib.sha256("".join(hashlib.sha256(part).hexdigest() for part in parts).encode()).hexdigest()
+        if sha256 is not None and self.sha256 != sha256:
+            raise CheckpointError(
+                f"vision model {directory}: sha256 of weights, config.json and scaling is {self.sha256}, "
+                f"expected {sha256}"
+            )
         self._loaded: nn.Module | None = None
 
     @torch.no_grad()
@@ -89,6 +93,19 @@ class VisionModel:
                 )
             self._loaded = model.float().eval().requires_grad_(False)
         return self._loaded
+
+    def _scaling(self) -> list[list[float]]:
+        """Return mean and deviation by which pixels / 255 are scaled."""
+        name = "preprocessor_config.json"
+        said = self._said(name, "image_mean", "image_std")
+        # Published files give the factor to 16 digits or fewer.
+        if abs(float(said.get("rescale_factor", 1 / 255)) * 255 - 1) > 1e-6 or not said.get("do_rescale", True):
+            raise CheckpointError(
+                f"{self._directory / name}: expected pixels divided by 255 (do_rescale, rescale_factor 1/255)"
+            )
+        if not said.get("do_normalize", True):
+            raise CheckpointError(f"{self._directory / name}: do_normalize is false; expected a mean and a deviation")
+        return [[float(value) for value in said[entry]] for entry in ("image_mean", "image_std")]
 
     def _said(self, name: str, *entries: str) -> dict[str, Any]:
         path = self._directory / name

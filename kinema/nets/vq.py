@@ -7,6 +7,7 @@ and the commitment loss.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -104,6 +105,39 @@ class ResidualQuantiser(nn.Module):
             residual = residual - book[codes[:, layer]]
             for buffer, new in ((self.count, count), (self.total, total), (self.codebook, total / share[:, None])):
                 buffer[layer] = torch.where(when, new, buffer[layer])
+
+
+class ChunkAutoencoder(nn.Module):
+    """Chunks, flattened (B, H A = `size`), to a latent vector that is rounded to codes, and back."""
+
+    def __init__(self, size: int, *, hidden: int, latent: int, layers: int, codes: int, revive: float) -> None:
+        super().__init__()
+        self.encoder = _mlp(size, hidden, latent)
+        self.decoder = _mlp(latent, hidden, size)
+        self.quantiser = ResidualQuantiser(width=latent, layers=layers, codes=codes, revive=revive)
+
+    def codes(self, chunk: Tensor) -> Tensor:
+        """Return the codes (B, Q) of `chunk` (B, H A)."""
+        return self.quantiser(self.encoder(chunk)).codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the chunk (B, H A) that `codes` (B, Q) stand for."""
+        return self.decoder(self.quantiser.lookup(codes))
+
+    def as_buffers(self) -> ChunkAutoencoder:
+        """Return a copy whose parameters are buffers, so that nothing trains them."""
+        fixed = copy.deepcopy(self)
+        for part in fixed.modules():
+            for name, parameter in list(part.named_parameters(recurse=False)):
+                delattr(part, name)
+                part.register_buffer(name, parameter.detach())
+        return fixed
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
 
 
 def perplexity(codes: Tensor, size: int) -> Tensor:

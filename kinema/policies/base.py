@@ -18,7 +18,7 @@ from kinema.core.policy import Chunk, ChunkSampler, Guide, Observation
 from kinema.core.rng import seed_of
 from kinema.core.spec import ACTION, EMBODIMENT, RobotSpec, check_observation
 from kinema.core.transform import Chain, Statistics, Transform
-from kinema.heads.base import ConditioningConfig, ConditionsTrunk, HeadConfig, PicksByEmbodiment, guidable
+from kinema.heads.base import ConditioningConfig, ConditionsTrunk, HeadConfig, PicksByEmbodiment, check_scale, guidable
 from kinema.nets.base import Context, EncoderConfig, Rng, TrunkConfig
 
 
@@ -52,6 +52,7 @@ class PolicyConfig:
                     f"{nearest(encoder.condition, seen)}; earlier: {', '.join(seen) or 'none'}"
                 )
             seen.append(name)
+        check_scale(self.head, self.transforms)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -72,9 +73,8 @@ class PolicyConfig:
         done: tuple[Transform, ...] = ()
         for transform in self.transforms:
             done = (*done, transform.fit(measure(Chain(done))))
-        return replace(
-            self, transforms=done, encoders={name: encoder.pinned() for name, encoder in self.encoders.items()}
-        )
+        pinned = {name: encoder.pinned() for name, encoder in self.encoders.items()}
+        return replace(self, transforms=done, encoders=pinned)
 
 
 class Network(nn.Module):
@@ -83,6 +83,7 @@ class Network(nn.Module):
     def __init__(self, config: PolicyConfig, spec: RobotSpec) -> None:
         super().__init__()
         self.conditions = {name: encoder.condition for name, encoder in config.encoders.items()}
+        Chain(config.transforms).check(spec)
         seen = Chain(config.transforms).observed(spec.observation)
         built = {
             name: encoder.build(seen, obs_horizon=config.obs_horizon, width=config.width)
@@ -94,9 +95,8 @@ class Network(nn.Module):
         tokens = sum(encoder.tokens for name, encoder in built.items() if name != self.private)
         tokens += isinstance(config.head, ConditioningConfig)
         self.trunk = config.trunk.build(tokens=tokens, width=config.width)
-        self.head = config.head.build(
-            action_width=spec.action.width, pred_horizon=config.pred_horizon, width=config.width
-        )
+        sizes = {"pred_horizon": config.pred_horizon, "width": config.width}
+        self.head = config.head.build(action_width=spec.action.width, **sizes)
 
     def context(
         self, sample: Mapping[str, Any], rng: Rng, *, action: Tensor | None = None, mask: Tensor | None = None

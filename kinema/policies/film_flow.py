@@ -27,11 +27,12 @@ def film_flow(
     encoders: dict[str, EncoderConfig] = {} if language is None else {"instruction": language}
     encoders |= {camera: FilmCnn(camera=camera, condition=condition) for camera in cameras}
     encoders["proprioception"] = Proprioception()
+    scale = "min_max" if head.bounded else "mean_std"
     return PolicyConfig(
         encoders=encoders,
         trunk=Fusion(),
         head=head,
-        transforms=(Normalise(modes={"vector.proprioception": "mean_std", "action": "mean_std"}),),
+        transforms=(Normalise(modes={"vector.proprioception": "mean_std", "action": scale}),),
         width=width,
         pred_horizon=pred_horizon,
         exec_horizon=exec_horizon,

@@ -96,8 +96,10 @@ def prepare(recipe: Recipe, *datasets: Dataset, device: str = "cpu", tell: Tell 
 
     Statistics come from all rows of the training episodes alone, whatever their weights. The network's initial weights
     depend on the seed alone. Raises SpecMismatch when the data lacks what the policy reads, or is of several robots.
-    Features that are to be cached are computed on `device`, and `tell` is told of them.
+    Raises KinemaError for a head that learns in stages when the run is too short for them. Features that are to be
+    cached are computed on `device`, and `tell` is told of them.
     """
+    recipe.policy.head.check_steps(recipe.train.steps)
     policy = sized(recipe.policy, recipe.data.resize)
     spec = _one_spec(policy, datasets)
     excluded = excluded_episodes([Path(name) for name in recipe.data.exclude or ()], datasets)
@@ -109,10 +111,7 @@ def prepare(recipe: Recipe, *datasets: Dataset, device: str = "cpu", tell: Tell 
         torch.manual_seed(seed_of("weights", recipe.train.seed))
         network = Network(policy, spec)
     kept = [_features(recipe.data, policy, dataset, device, tell) for dataset in datasets]
-    read = [
-        partial(windows_of, policy, dataset, features=features)
-        for dataset, features in zip(datasets, kept, strict=True)
-    ]
+    read = [partial(windows_of, policy, dataset, features=made) for dataset, made in zip(datasets, kept, strict=True)]
     parts = [Part(windows=cut(episodes=train)) for cut, (train, _) in zip(read, splits, strict=True)]
     unseen = [cut(episodes=held) for cut, (_, held) in zip(read, splits, strict=True) if held]
     chain, share = Chain(policy.transforms), _shares(recipe.data, parts)

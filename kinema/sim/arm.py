@@ -34,6 +34,8 @@ class MujocoArm(DynamicArm):
         if not chain:
             raise KinemaError(f"no hinge moves {hand!r}")
         self.joints = tuple(model.joint(joint).name for joint in chain)
+        if "" in self.joints:
+            raise KinemaError(f"joint {self.joints.index('') + 1} of {len(chain)} towards {hand!r} has no name")
         self._positions, self._velocities = model.jnt_qposadr[chain], model.jnt_dofadr[chain]
         limited = model.jnt_limited[chain].astype(bool)
         self.low_rad = np.where(limited, model.jnt_range[chain, 0], -np.inf)
@@ -96,14 +98,17 @@ class MujocoArm(DynamicArm):
         return np.stack(columns, axis=1)
 
     def bias(self, joints_rad: np.ndarray, velocity_rad_s: np.ndarray) -> np.ndarray:
-        """Return the torque (N,) [N m] of Coriolis, centrifugal and gravity forces, by recursive Newton-Euler."""
+        """Return the torque (N,) [N m] against Coriolis, centrifugal, gravity and passive forces: springs and dampers.
+
+        Dry friction is a KinemaError: at rest it may be any torque.
+        """
+        if self.model.dof_frictionloss[self._velocities].any():
+            raise KinemaError("the model's joints have dry friction (frictionloss), which is no function of the state")
         self._place(joints_rad)
         self._data.qvel[self._velocities] = velocity_rad_s
         mujoco.mj_fwdPosition(self.model, self._data)
-        mujoco.mj_comVel(self.model, self._data)
-        torque = np.zeros(self.model.nv)
-        mujoco.mj_rne(self.model, self._data, 0, torque)
-        return torque[self._velocities]
+        mujoco.mj_fwdVelocity(self.model, self._data)
+        return (self._data.qfrc_bias - self._data.qfrc_passive)[self._velocities]
 
     def _place(self, joints_rad: np.ndarray) -> None:
         joints = np.asarray(joints_rad, np.float64)

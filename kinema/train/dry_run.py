@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
+from kinema.heads.base import LearnsInStages
 from kinema.nets.ema import named_weights
 from kinema.train.config import TrainConfig
 from kinema.train.step import (
@@ -63,14 +64,14 @@ def dry_run(network: Network, batch: Batch, config: TrainConfig, *, device: str 
         try:
             module.train()
             rng = seeded(torch.Generator(device=device), "train", config.seed, 0)
+            module.zero_grad(set_to_none=True)
             with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
                 _step(network, tensors, rng, precision)
-            module.zero_grad(set_to_none=True)
             rng = seeded(rng, "train", config.seed, 0)
             began_s = time.perf_counter()
             loss = _step(network, tensors, rng, precision)
             step_s = time.perf_counter() - began_s
-            without = tuple(name for name, p in trainable.items() if p.grad is None)
+            without = _without_gradient(network, tensors, rng, precision)
         finally:
             module.zero_grad(set_to_none=True)
             for part, training in modes:
@@ -90,6 +91,17 @@ def dry_run(network: Network, batch: Batch, config: TrainConfig, *, device: str 
         without_gradient=without,
         precision=precision,
     )
+
+
+def _without_gradient(network: Network, tensors: Batch, rng: torch.Generator, precision: str) -> tuple[str, ...]:
+    """Return which trainable parameters have no gradient of the steps so far, or of one in a head's next stage."""
+    module = as_module(network)
+    staged = [part for part in module.modules() if isinstance(part, LearnsInStages)]
+    for part in staged:
+        part.end_stage()
+    if staged:
+        _step(network, tensors, rng, precision)
+    return tuple(name for name, p in module.named_parameters() if p.requires_grad and p.grad is None)
 
 
 def _step(network: Network, tensors: Batch, rng: torch.Generator, precision: str) -> float:

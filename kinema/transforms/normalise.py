@@ -31,7 +31,7 @@ class Normalise(Transform):
     - "quantile_clipped": the same, and what lies outside is clipped (OpenVLA).
 
     `keep` maps keys to the components that stay as they are, by index, negative from the end: OpenVLA's gripper is -1.
-    A component that never changes in the data maps to 0 and back to its constant.
+    A component that never changes in the data maps to 0, whatever comes later, and back to its constant.
     """
 
     modes: Mapping[str, str]
@@ -72,7 +72,7 @@ class Normalise(Transform):
                 raise KinemaError(f"normalise: {key!r} is missing from the sample, which has: {', '.join(sample)}")
             value = _finite(key, sample[key])
             centre, scale, kept = self._affine(key, value.shape[-1])
-            changed = (value - centre) / np.where(scale == 0.0, 1.0, scale)
+            changed = (value - centre) / np.where(scale == 0.0, 1.0, scale) * (scale != 0.0)
             if mode == "quantile_clipped":
                 changed = np.where(kept, changed, np.clip(changed, -1.0, 1.0))
             scaled[key] = changed.astype(np.float32)

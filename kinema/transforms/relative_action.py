@@ -10,8 +10,8 @@ import numpy as np
 
 from kinema.actions.poses import decode_relative, encode_relative, from_vector, to_vector
 from kinema.core.errors import KinemaError, nearest
-from kinema.core.spec import ACTION
-from kinema.core.transform import Sample, Transform
+from kinema.core.spec import ACTION, RobotSpec
+from kinema.core.transform import Sample, Transform, check_shared
 
 _TOLERANCE = 1e-3
 """How far a recorded 6D rotation may be from two orthonormal columns: rounding, but no other layout."""
@@ -36,6 +36,10 @@ class RelativeAction(Transform):
     def reads(self) -> tuple[str, ...]:
         """The pose."""
         return (f"vector.{self.pose}",)
+
+    def check(self, spec: RobotSpec) -> None:
+        """Raise SpecMismatch unless the pose and that of the action agree in names, units, order and frame."""
+        check_shared(spec, self.reads[0], range(9))
 
     def forward(self, sample: Sample) -> tuple[Sample, np.ndarray]:
         """Return the sample with relative poses, and the base poses (B, 4, 4); `action` may be absent."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kinema.core.errors import KinemaError, nearest
-from kinema.core.spec import ACTION
-from kinema.core.transform import Sample, Transform
+from kinema.core.spec import ACTION, RobotSpec
+from kinema.core.transform import Sample, Transform, check_shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,11 @@ class RelativeJoints(Transform):
     def reads(self) -> tuple[str, ...]:
         """The state."""
         return (f"vector.{self.state}",)
+
+    def check(self, spec: RobotSpec) -> None:
+        """Raise SpecMismatch unless state and action agree in names, units, order and frame, but for what is kept."""
+        kept = {index % spec.action.width for index in self.keep}
+        check_shared(spec, self.reads[0], [i for i in range(spec.action.width) if i not in kept])
 
     def forward(self, sample: Sample) -> tuple[Sample, np.ndarray]:
         """Return the sample with relative actions, and what was subtracted (B, 1, A); `action` may be absent."""

@@ -115,6 +115,8 @@ def test_settings_and_input_that_cannot_be_are_named() -> None:
         Pid(kp=1.0, low=1.0, high=-1.0)
     with pytest.raises(KinemaError, match="a clamped integral needs tracking_s, or it winds up"):
         Pid(kp=1.0, ki=1.0, high=1.0)
+    with pytest.raises(KinemaError, match="tracking_s pulls back an integral, and without ki there is none"):
+        Pid(kp=1.0, high=1.0, tracking_s=0.1)
     with pytest.raises(KinemaError, match=r"PID: dt 0\.0 s, expected above 0"):
         Pid(kp=1.0).step(PidMemory(), 0.0, 0.0, 0.0)
     with pytest.raises(KinemaError, match="measurement nan is not finite"):

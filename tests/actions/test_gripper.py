@@ -34,3 +34,8 @@ def test_a_push_is_not_a_place() -> None:
     np.testing.assert_allclose(convert_gripper(np.array([1.0]), push, other), -1)
     with pytest.raises(KinemaError, match=r"open and closed are both 1\.0"):
         Gripper(open=1.0, closed=1.0)
+
+
+def test_an_unknown_kind_of_command_is_refused() -> None:
+    with pytest.raises(KinemaError, match="unknown commands of a gripper 'postion'; did you mean 'position'"):
+        Gripper(open=1.0, closed=0.0, commands="postion")  # type: ignore[arg-type]

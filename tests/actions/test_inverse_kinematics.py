@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kinema.actions.inverse_kinematics import InverseKinematics, Solution, Unreached
+from kinema.actions.inverse_kinematics import InverseKinematics, Solution, Unreached, _random_joints
 from kinema.actions.kinematics import Arm, check_limits, pose_error
 from kinema.actions.poses import pose
 from kinema.actions.rotations import exp
@@ -91,3 +91,14 @@ def test_a_solution_says_how_far_it_is(planar: Planar) -> None:
     found = InverseKinematics(restarts=0).solve(arm, arm.forward(np.ones(2)), start_rad=np.ones(2))
     assert isinstance(found, Solution)
     assert (found.position_error_m, found.rotation_error_rad) == (0, pytest.approx(0, abs=1e-12))
+
+
+def test_restarts_are_drawn_within_limits_beyond_half_a_turn(planar: Planar) -> None:
+    """Limits from 4 to 5 rad hold no angle within half a turn of 0."""
+    arm = planar(1.0)
+    arm.low_rad, arm.high_rad = np.array([4.0]), np.array([5.0])
+    assert all(4 <= _random_joints(arm, np.random.default_rng(i))[0] <= 5 for i in range(20))
+    arm.high_rad = np.array([np.inf])
+    assert all(4 <= _random_joints(arm, np.random.default_rng(i))[0] <= 4 + 2 * np.pi for i in range(20))
+    arm.low_rad = np.array([-np.inf])
+    assert all(-np.pi <= _random_joints(arm, np.random.default_rng(i))[0] <= np.pi for i in range(20))

@@ -191,6 +191,13 @@ def test_specs_that_mean_something_else_are_refused() -> None:
             space_of(replace(delta, action=replace(delta.action, **{change: value[change]})))
     with pytest.raises(KinemaError, match="unknown kind of action 'joint positions'; did you mean 'joint position'"):
         space_of(replace(delta, action=replace(delta.action, kind="joint positions")))
+    gripper = Gripper(open=0.0, closed=0.08, unit="m")
+    held = robot(POSITION, gripper).action
+    with pytest.raises(SpecMismatch, match="but the last component is 'j2', expected 'gripper' or 'width'"):
+        space_of(replace(delta, action=replace(held, components=("gripper", *JOINTS))))
+    for names in (("j0", "j1", "gripper"), ("j0", "j0", "j2"), ("j0", "", "j2")):
+        with pytest.raises(KinemaError, match=f"joint position of 'j0', {names[1]!r}, {names[2]!r}: expected distinct"):
+            space_of(replace(robot(POSITION), action=replace(robot(POSITION).action, components=names)))
     # where nobody integrates it does not matter who carries it out
     pose = robot(SPACES["pose"])
     assert space_of(replace(pose, action=replace(pose.action, integrator="benchmark"))) == SPACES["pose"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import heads_fork
 import heads_metaworld
@@ -14,16 +15,30 @@ import page_heads
 import pytest
 import results
 import torch
-from fork_fit import fit
+from fork_fit import fit, untrained
 from heads_rows import METAWORLD, Row
 
+from kinema.cli.kept import keep
 from kinema.core.errors import KinemaError
+from kinema.core.spec import ActionSpec, ObservationSpec, RobotSpec, Vector
+from kinema.evaluation import storage
 from kinema.heads.flow import Flow
 from kinema.heads.regression import Regression
+from kinema.heads.vq_bet import VqBetHead
 from kinema.nets.denoisers.mlp import Mlp
+from kinema.policies.base import Network
 from kinema.sim.fork import Fork
 
-WRONG = {"gates": {"invalid": (0.0, 0.1)}, "near": ("mse", 0.02), "faster": ("mse", 1e6)}
+WRONG = {"gates": {"invalid": (0.0, 0.1)}, "near": ("mse", 0.02), "fewer": ("mse", 1.0)}
+
+CALLS = {
+    "regression, MSE": 0,
+    "flow, 10 steps": 10,
+    "consistency, 1 step": 1,
+    "rectified, 1 step": 1,
+    "diffusion, DDIM 10 steps": 10,
+    "diffusion, DDPM 100 steps": 100,
+}
 
 
 def test_every_head_of_the_repository_is_in_the_rows() -> None:
@@ -33,11 +48,12 @@ def test_every_head_of_the_repository_is_in_the_rows() -> None:
         assert head in held or name in heads_rows.left_out(), name
     for name, row in rows.items():
         assert row.fork in heads_rows.FORKS, name
-        for other in (row.near, row.faster):
+        for other in (row.near, row.fewer):
             assert other is None or rows[other[0]].fork == row.fork, f"{name} is compared with {other}"
         if row.weights is not None:
             source = rows[row.weights]
             assert (type(source.config), source.fork, source.weights) == (type(row.config), row.fork, None), name
+            assert row.config != source.config, f"{name} is {row.weights} under another name"
     for name, config in METAWORLD.items():
         assert name not in rows or type(rows[name].config) is type(config), f"{name} is another head on the Fork"
 
@@ -76,6 +92,34 @@ def test_the_same_weights_act_in_another_way() -> None:
     assert not np.allclose(many.sample(3, 0), once.sample(3, 0))
 
 
+def test_calls_of_the_denoiser_are_counted() -> None:
+    rows = heads_rows.fork_rows()
+    calls = {name: untrained(rows[name].config, Fork()).calls for name in CALLS}
+    assert calls == CALLS
+    outcome = [{"cover": 0.5, "invalid": 0.0}]
+    for name, said in (("consistency, 1 step", "holds"), ("flow, 10 steps", "broken: 10 calls, 10 there")):
+        row = Row(config=rows[name].config, fewer=("flow, 10 steps", 8.0))
+        gates = dict(heads_fork._gates(row, outcome, rows, {}))
+        assert gates == {"8 times fewer denoiser calls than flow, 10 steps": said}
+
+
+def test_a_share_that_is_zero_but_for_rounding_keeps_its_gate() -> None:
+    row = Row(config=Regression(), gates={"invalid": (0.0, 0.01)})
+    for invalid, said in ((1 - 0.1 - 0.2 - 0.7, "holds"), (-1.1e-16, "holds"), (0.02, "broken by 1 of 1 seeds")):
+        assert list(heads_fork._gates(row, [{"invalid": invalid}], {}, {})) == [("invalid in [0, 0.01]", said)]
+
+
+def test_commands_name_the_options_that_are_not_defaults() -> None:
+    assert heads_rows.given(heads_fork.HeadsFork(), "seeds", "scale") == ""
+    assert heads_rows.given(heads_fork.HeadsFork(scale=0.1, seeds=3), "seeds", "scale") == " --scale 0.1"
+
+
+def test_a_shortened_run_is_kept_out_of_the_results(tmp_path: Path) -> None:
+    with pytest.raises(KinemaError, match=r"--scale 0.1 is for trying out"):
+        heads_fork.HeadsFork(work=tmp_path, scale=0.1).run()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table is one row that must hold and one that cannot: the mean is invalid, not valid."""
@@ -95,7 +139,7 @@ def test_results_are_written_kept_and_judged(tmp_path: Path, capsys: pytest.Capt
     assert figures["mse"]["gates"] == {"invalid in [0.9, 1]": "holds"}
     assert figures["mse"]["invalid"]["n"] == 2, "what draws nothing counts once a seed"
     assert figures["wrong"]["gates"]["invalid within 0.02 of mse"] == "holds"
-    assert figures["wrong"]["gates"]["1e+06 times as fast as mse"] == "broken by 2 of 2 seeds"
+    assert figures["wrong"]["gates"]["1 times fewer denoiser calls than mse"] == "broken: 0 calls, 0 there"
     kept = tmp_path / "work" / "mse.0.json"
     kept.write_text(json.dumps({**json.loads(kept.read_text("utf-8")), "sample_ms": 123.0}), "utf-8")
     run.run()
@@ -114,6 +158,75 @@ def test_every_row_of_mw3_can_be_built_and_is_missing_before_it_is_measured(tmp_
     assert list(figures) == list(METAWORLD) and all("unavailable" in row for row in figures.values())
     with pytest.raises(KinemaError, match="did you mean 'regression, MSE'"):
         heads_metaworld.HeadsMetaworld(work=tmp_path, rows=("regresion, MSE",)).run()
+
+
+@pytest.mark.parametrize("name", METAWORLD)
+def test_every_head_of_mw3_teaches_encoder_and_trunk(name: str) -> None:
+    """A head that reads tokens which the trunk hands through would leave the trunk as it began."""
+    torch.manual_seed(0)
+    policy = replace(heads_metaworld.mw3(METAWORLD[name], steps=100, seed=0).policy, transforms=())
+    network = Network(policy, arm())
+    for parameter in network.head.parameters():  # some heads begin with zeros, which let no gradient through
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    if isinstance(network.head, VqBetHead):
+        network.head.steps.fill_(1000)
+    action, mask = 0.5 * torch.randn(4, 16, 4).clamp(-1, 1), torch.ones(4, 16, dtype=torch.bool)
+    seen = {heads_metaworld.STATE: torch.randn(4, 1, 39), "action": action, "mask": mask}
+    network.loss(seen, torch.Generator().manual_seed(0)).sum().backward()
+    for part in (network.encoders, network.trunk):
+        moved = [parameter.grad for parameter in part.parameters() if parameter.grad is not None]
+        assert sum(float(gradient.abs().sum()) for gradient in moved) > 0, type(part).__name__
+
+
+def arm() -> RobotSpec:
+    """Return a robot with the state and the actions of Meta-World."""
+    names = tuple(f"x{index}" for index in range(39))
+    state = Vector(name="full_state", components=names, units=("m",) * 39, frame="world")
+    action = ActionSpec(
+        components=names[:4],
+        units=("normalised",) * 4,
+        frame="world",
+        kind="end-effector delta",
+        integrator="none",
+        low=(-1.0,) * 4,
+        high=(1.0,) * 4,
+    )
+    return RobotSpec(embodiment="arm", rate_hz=80.0, observation=ObservationSpec(vectors=(state,)), action=action)
+
+
+def test_what_was_made_with_other_options_is_refused(tmp_path: Path) -> None:
+    run = heads_metaworld.HeadsMetaworld(work=tmp_path, out=tmp_path)
+    directory = run._directory("GMM, 5 modes", 0)
+    keep(directory / "asked.json", run._training("GMM, 5 modes", 0), begun=False)
+    with pytest.raises(KinemaError, match=r"train: {'type': .*'steps': 70, .* before .*'steps': 1500"):
+        replace(run, steps=70)._measure("GMM, 5 modes", tmp_path, 0)
+    with pytest.raises(KinemaError, match="recorded"):
+        replace(run, demos=7)._measure("GMM, 5 modes", tmp_path, 0)
+    keep(tmp_path / "recorded.json", run._recording(), begun=False)
+    with pytest.raises(KinemaError, match="episodes: 7, before 25"):
+        replace(run, demos=7).run()
+    (run._directory("regression, L1", 0)).mkdir()
+    with pytest.raises(KinemaError, match=r"lacks asked\.json"):
+        run._measure("regression, L1", tmp_path, 0)
+
+
+def test_only_what_these_options_ask_for_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, name = heads_metaworld.HeadsMetaworld(work=tmp_path, out=tmp_path), "GMM, 5 modes"
+    directory = run._directory(name, 0)
+    keep(directory / "asked.json", run._training(name, 0), begun=False)
+    keep(directory / "eval" / "asked.json", run._evaluation(), begun=False)
+    (directory / "run.json").touch()
+    (directory / "eval" / storage.EVAL_FILE).touch()
+    found = SimpleNamespace(complete=True, arms=["the arm"])
+    monkeypatch.setattr(storage, "load_evaluation", lambda path: found)
+    assert run._arm(name, 0) == "the arm" and replace(run, workers=7)._arm(name, 0) == "the arm"
+    for changes in ({"steps": 70}, {"demos": 7}, {"noise": 7.0}, {"episodes": 7}, {"seed": 7}):
+        assert replace(run, **changes)._arm(name, 0) is None, changes
+    found.complete = False
+    assert run._arm(name, 0) is None
+    replace(run, demos=7, seed=8)._write()
+    command = results.read(tmp_path / "heads_metaworld.json")["command"]
+    assert command == "python benchmarks/heads_metaworld.py --demos 7 --seed 8"
 
 
 def made_up() -> dict[str, dict]:
@@ -142,6 +255,7 @@ def made_up() -> dict[str, dict]:
     }
     tasks = {"reach": share(0.9)}
     metaworld = {"flow": {"success": share(0.8), "tasks": tasks, "training": results.once(9.0, "s")}}
+    metaworld["flow"]["parameters"] = results.once(67890, "count")
     about = {"command": "c", "date": "2030-01-01", "cores": 2, "cpu": "c", "versions": {}, "notes": []}
     return {
         "heads_fork": {"figures": fork, "name": "heads_fork", **about},
@@ -152,10 +266,11 @@ def made_up() -> dict[str, dict]:
 def test_the_page_shows_every_row_and_what_is_missing() -> None:
     text = page_heads.page(f"before\n{page_heads.BEGIN}\nold\n{page_heads.END}\nafter\n", made_up())
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "| flow | 45 % [40, 50] | 2 % [2, 2] | 1.5 | 80 % [80, 80] (80/100) | 12,345 |" in text
+    assert "| head | Fork: rarer side | Fork: invalid | Fork: ms a chunk | Fork: parameters | MW-3: success |" in text
+    assert "| flow | 45 % [40, 50] | 2 % [2, 2] | 1.5 | 12,345 | 80 % [80, 80] (80/100) |" in text
     assert "| one step (ablation) | 50:50 | 50 % | 48 % | 2 % [2, 2] (2/100) | **cover in [0, 0.1]: broken by 3" in text
     assert "- later: there is no head 'later'." in text
-    assert "| flow | 90 % [90, 90] (90/100) |  | 9 |" in text
+    assert "| flow | 90 % [90, 90] (90/100) |  | 67,890 | 9 |" in text, "MW-3 has its own parameters"
     nothing = page_heads.page(f"{page_heads.BEGIN}{page_heads.END}", {})
     assert "not measured yet" in nothing and "|" not in nothing
     with pytest.raises(ValueError, match="lacks the marks"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kinema.cli.chunking import rule_of
+from kinema.core.errors import KinemaError
 from kinema.deploy.chunking.ensemble import Ensemble
 from kinema.deploy.chunking.receding_horizon import RecedingHorizon
 
@@ -50,6 +52,29 @@ def test_rules_are_arms_that_pair_with_the_trained_execution(
     assert arms["ensemble"]["latency"]["calls"] > 1.5 * arms["policy"]["latency"]["calls"]
     other = run("eval", copy, "--suite", "toy:Toy", "--episodes", 2, "--controls", 0, "--envs", 2)
     assert other.returncode == 2 and "holds another evaluation (arms:" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("kinema.deploy.asynchronous:idle_steps", "expected a frozen dataclass derived from Chunking, not <function"),
+        ("kinema.deploy.chunking.base:Chunking", "expected a frozen dataclass derived from Chunking, not <class"),
+        ("demanding:Demanding", "missing 1 required keyword-only argument: 'steps'\nfix: give every option"),
+    ],
+)
+def test_what_is_no_rule_is_refused(rule: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demanding.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from kinema.deploy.chunking.base import Chunking\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Demanding(Chunking):\n"
+        "    steps: int\n"
+        "    def wrap(self, policy):\n"
+        "        return policy\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KinemaError, match=re.escape(said)):
+        rule_of(rule)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,10 @@ def test_a_missing_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None
     [
         (KinemaError("no camera 'wrist'"), "error: no camera 'wrist'\n"),
         (FileNotFoundError(2, "No such file or directory", "x.json"), "error: No such file or directory: x.json\n"),
+        (
+            ModuleNotFoundError("No module", name="tokenizers"),
+            "error: this needs the package 'tokenizers'\nfix: pip install 'kinema[train]'",
+        ),
         (ModuleNotFoundError("No module", name="mujoco.x"), "error: this needs the package 'mujoco'\nfix: pip install"),
     ],
 )

@@ -53,10 +53,10 @@ class PlantedHead(Head):
 """
 
 
-def context_of(batch: int = BATCH, seed: int = 1) -> Context:
+def context_of(batch: int = BATCH, seed: int = 1, dtype: torch.dtype = torch.float32) -> Context:
     rng = torch.Generator().manual_seed(seed)
-    tokens = torch.randn(batch, 3, WIDTH, generator=rng)
-    readout = torch.randn(batch, 1, WIDTH, generator=rng)
+    tokens = torch.randn(batch, 3, WIDTH, generator=rng).to(dtype)
+    readout = torch.randn(batch, 1, WIDTH, generator=rng).to(dtype)
     return Context(tokens=tokens, mask=torch.ones(batch, 3, dtype=torch.bool), readout={"action": readout})
 
 
@@ -94,12 +94,12 @@ def given(head: Head, context: Context, token: Tensor | None, posterior: Tensor 
     return context
 
 
-def loss_of(head: Head, action: Tensor, mask: Tensor, seed: int) -> Tensor:
+def loss_of(head: Head, action: Tensor, mask: Tensor, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     torch.manual_seed(seed)  # of dropout
     rng, own = torch.Generator().manual_seed(seed), (None, None)
     if isinstance(head, ConditionsTrunk):
         own = head.condition(None, action, mask, rng=rng)
-    return head.loss(given(head, context_of(), *own), action, mask, rng=rng)
+    return head.loss(given(head, context_of(dtype=dtype), *own), action, mask, rng=rng)
 
 
 def sample_of(head: Head, context: Context, rng: Rng) -> Tensor:
@@ -167,8 +167,29 @@ def check_padded_components_have_no_influence(config: HeadConfig) -> None:
     assert torch.allclose(whole, ones), "components that are all real change nothing"
 
 
+def trained(config: HeadConfig) -> Head:
+    """Return a head past its first stage, if it learns in stages: before, it does not act."""
+    head = make(config)
+    train(head, 3)
+    return head.eval()
+
+
+def check_loss_and_gradients_are_finite_in_half_precision(config: HeadConfig) -> None:
+    """As training does it where bf16 is native: tokens may then come in either precision."""
+    head, (action, mask) = make(config), actions_and_mask()
+    for dtype in (torch.float32, torch.bfloat16):
+        for _ in range(4):  # in every stage
+            head.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = loss_of(head, action, mask, 3, dtype)
+            assert loss.shape == mask.shape and torch.isfinite(loss).all(), f"tokens in {dtype}"
+            loss.float().sum().backward()
+            assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
+        head = make(config)
+
+
 def check_sample_is_a_function_of_the_generator(config: HeadConfig) -> None:
-    head = make(config).eval()
+    head = trained(config)
     first = sample_of(head, context_of(), torch.Generator().manual_seed(7))
     assert first.shape == (BATCH, HORIZON, ACTIONS) and first.dtype == torch.float32 and torch.isfinite(first).all()
     torch.manual_seed(123)
@@ -176,7 +197,7 @@ def check_sample_is_a_function_of_the_generator(config: HeadConfig) -> None:
 
 
 def check_own_generator_means_own_sample(config: HeadConfig) -> None:
-    head, context = make(config).eval(), context_of()
+    head, context = trained(config), context_of()
     together = sample_of(head, context, seeded(10, 11, 12, 13))
     for index in range(BATCH):
         alone = sample_of(head, rows(context, slice(index, index + 1)), seeded(10 + index))

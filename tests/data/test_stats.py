@@ -137,3 +137,20 @@ def test_streamed_after_a_transform_leaves_padding_out(dataset: Dataset) -> None
     assert np.allclose(table["action"]["q99"], np.quantile(exact, 0.99, axis=0), rtol=2.0**-11)
     assert set(table) == {"action", "vector.proprioception"}
     assert np.array_equal(table["vector.proprioception"]["max"], state.max(axis=0).astype(np.float64))
+
+
+def test_every_observed_step_of_a_vector_counts(dataset: Dataset) -> None:
+    """As the newest step alone would not: seen from itself it is always the same."""
+    windows = Windows(dataset, obs_horizon=2, pred_horizon=1, keys=["vector.proprioception"])
+
+    def relative(sample: Mapping[str, Any]) -> Mapping[str, Any]:
+        state = sample["vector.proprioception"]
+        return {**sample, "vector.proprioception": state - state[:, -1:]}
+
+    table = streamed(windows, relative, chunk=5)["vector.proprioception"]
+    state, rows = dataset.column("vector.proprioception"), []
+    for episode in dataset.episodes:
+        for row in range(episode.start, episode.start + episode.length):
+            rows += [state[max(row - 1, episode.start)] - state[row], np.zeros(2, np.float32)]
+    assert table["count"].tolist() == [2 * len(windows)] == [len(rows)]
+    assert np.allclose(table["std"], np.std(rows, axis=0, dtype=np.float64), rtol=1e-12) and (table["std"] > 0.1).all()

@@ -31,3 +31,15 @@ def test_latency_is_rounded_up():
 def test_impossible_latencies_are_refused(latency_s, rate_hz):
     with pytest.raises(KinemaError, match="expected 0 or more, at a rate above 0"):
         latency_steps(latency_s, rate_hz)
+
+
+def test_the_smallest_threshold_is_enough_whatever_its_rounding():
+    """1 / 49 * 49 is 0.9999999999999999."""
+    for horizon in range(1, 101):
+        for steps in range(horizon // 2 + 1):
+            assert idle_steps(minimum_threshold(steps, horizon), steps, horizon) == 0, (steps, horizon)
+
+
+def test_a_chunk_of_no_steps_is_refused():
+    with pytest.raises(KinemaError, match="chunks of 0 steps: expected at least 1"):
+        minimum_threshold(0, 0)

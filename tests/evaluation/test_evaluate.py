@@ -171,6 +171,9 @@ def test_another_evaluation_in_the_directory_is_refused(tmp_path):
     fewer = [replace(arm, trials=arm.trials[:-1]) for arm in arms()]
     with pytest.raises(KinemaError, match="arm 'policy' has other trials"):
         evaluate(fewer, Gate(), directory=tmp_path, manifest=MANIFEST)
+    other_rule = [replace(arms()[0], description="chunks executed by Ensemble()"), arms()[1]]
+    with pytest.raises(KinemaError, match=r"arm 'policy': 'as trained', now 'chunks executed by Ensemble\(\)'"):
+        evaluate(other_rule, Gate(), directory=tmp_path, manifest=MANIFEST)
     (tmp_path / "actions.npz").unlink()
     with pytest.raises(KinemaError, match=r"cannot read the executed actions .*actions.npz"):
         evaluate(arms(), Gate(), directory=tmp_path, manifest=MANIFEST)

@@ -14,6 +14,7 @@ from kinema.heads.flow import Flow
 from kinema.heads.regression import Regression
 from kinema.nets.base import Context
 from kinema.nets.denoisers.mlp import Mlp
+from kinema.nets.denoisers.transformer import Transformer
 
 WIDTH = 8
 SMALL = Mlp(hidden=16, blocks=1)
@@ -118,3 +119,13 @@ def test_what_cannot_teach_is_refused() -> None:
         head_of(Regression())
     with pytest.raises(KinemaError, match="draws 0 must be at least 1"):
         Consistency(draws=0).build(action_width=2, pred_horizon=3, width=WIDTH)
+
+
+def test_dropout_would_make_random_targets() -> None:
+    dropping = Transformer(layers=1, heads=2, hidden=8, dropout=0.1)
+    for name, config in (
+        ("teacher", Consistency(teacher=Flow(denoiser=dropping))),
+        ("student", Consistency(denoiser=dropping)),
+    ):
+        with pytest.raises(KinemaError, match=rf"consistency: the {name} has a dropout of 0\.1"):
+            config.build(action_width=2, pred_horizon=3, width=WIDTH)

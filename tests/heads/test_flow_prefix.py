@@ -65,6 +65,12 @@ def test_padding_within_the_prefix_stays_hidden() -> None:
     head = head_of()
     action, mask = torch.randn(50, HORIZON, 2, generator=rng(5)), torch.ones(50, HORIZON, dtype=torch.bool)
     mask[:, 1:] = False
+    seen: list[torch.Tensor] = []
+    head.net.denoiser.register_forward_hook(lambda module, given, out: (seen.append(given[0]), None)[1])
+    for kept in (mask, mask[..., None].expand(-1, -1, 2)):
+        head.loss(context_of(50), action, kept, rng=rng())
+        known = seen.pop()[..., 2] == 1
+        assert known[:, 0].any() and not known[:, 1:].any(), "noise is not told to be clean"
     other = torch.where(mask[..., None], action, 99.0)
     losses = [head.loss(context_of(50), given, mask, rng=rng()) for given in (action, other)]
     assert torch.equal(*losses)
@@ -89,6 +95,11 @@ def test_a_held_prefix_is_reproduced_exactly_and_the_rest_follows_the_noise() ->
             chunk = head.sample_guided(context_of(4), guide, rng=rng())
         assert torch.equal(chunk[:, :2], target[:, :2])
         assert (chunk[:, 2:] - target[:, 2:]).abs().min() > 1e-4
+
+
+def test_an_unknown_method_is_not_taken_for_another() -> None:
+    with pytest.raises(KinemaError, match="unknown method of a guide 'inpainting'; did you mean 'inpaint'"):
+        Guide(action=None, weight=None, method="inpainting")  # type: ignore[arg-type]
 
 
 def test_held_to_nothing_it_samples_as_ever() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from kinema.actions.fast import FAST
 from kinema.core.errors import KinemaError, SpecMismatch
 from kinema.core.spec import ActionSpec, ObservationSpec, RobotSpec, Vector
+from kinema.heads.autoregressive import Autoregressive
 from kinema.heads.cvae import Cvae
 from kinema.heads.flow import Flow
 from kinema.heads.per_embodiment import Part, PerEmbodiment, PerEmbodimentHead
@@ -68,6 +71,29 @@ def test_a_robot_without_entries_moves_no_codebook() -> None:
     assert not torch.equal(head.parts[2].autoencoder.quantiser.codebook, before)
 
 
+def test_a_part_counts_the_batches_with_its_own_robot() -> None:
+    head = head_of()
+    for robots in (["arm", "hand"], ["arm", "rover"], ["hand"]):
+        loss_of(head, robots)
+    assert head.parts[2].steps.item() == 1
+    config = PerEmbodiment(parts=PARTS)
+    config.check_steps(2)
+    with pytest.raises(KinemaError, match="quantiser_steps 1 leave the predictor none of the run's 1 steps"):
+        config.check_steps(1)
+
+
+def test_what_cannot_be_read_is_counted_among_the_robots_own_rows() -> None:
+    """Tokens drawn at random are seldom a chunk of FAST; those of other robots are nobody's chunk."""
+    codec = FAST.fit(list(np.random.default_rng(0).normal(size=(50, 5, 2))), scale=4.0, vocabulary=64)
+    part = Part(head=Autoregressive(codec=codec, blocks=1, heads=2), action_width=2, pred_horizon=5)
+    head = head_of({"wordy": part, "arm": PARTS["arm"]}).eval()
+    with pytest.warns(UserWarning, match=r"2 of 2 sampled rows of tokens are no chunk"):
+        head.sample(context_of(head, ["arm", "wordy", "arm", "wordy"]), rng=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head.sample(context_of(head, ["arm", "arm"]), rng=torch.Generator().manual_seed(0))
+
+
 def test_losses_are_those_of_the_parts_and_an_entry_counts_as_a_whole() -> None:
     parts = {
         "long": Part(head=Regression(blocks=1), action_width=3, pred_horizon=5),
@@ -87,7 +113,10 @@ def test_losses_are_those_of_the_parts_and_an_entry_counts_as_a_whole() -> None:
 
 
 def test_samples_have_each_robots_width_and_hold_its_last_step() -> None:
-    head = head_of().eval()
+    head = head_of()
+    for _ in range(2):  # the rover acts after its first stage
+        loss_of(head, ["rover"])
+    head.eval()
     robots = ["hand", "arm", "rover"]
     chunk = head.sample(context_of(head, robots), rng=torch.Generator().manual_seed(4))
     assert chunk.shape == (3, HORIZON, ACTIONS)

@@ -11,6 +11,7 @@ from kinema.heads.flow import Flow
 from kinema.heads.rectified import Rectified, RectifiedHead
 from kinema.nets.base import Context
 from kinema.nets.denoisers.mlp import Mlp
+from kinema.nets.denoisers.transformer import Transformer
 from kinema.nets.ode import straightness
 
 WIDTH = 8
@@ -92,3 +93,10 @@ def test_impossible_settings_are_refused() -> None:
         head_of(Rectified(steps=0))
     with pytest.raises(KinemaError, match=r"at_noise 1\.5"):
         head_of(Rectified(at_noise=1.5))
+
+
+def test_a_teacher_with_dropout_would_make_random_targets() -> None:
+    dropping = Transformer(layers=1, heads=2, hidden=8, dropout=0.1)
+    with pytest.raises(KinemaError, match=r"rectified: the teacher has a dropout of 0\.1"):
+        head_of(Rectified(teacher=Flow(denoiser=dropping)))
+    head_of(Rectified(teacher=Flow(denoiser=SMALL), denoiser=dropping))

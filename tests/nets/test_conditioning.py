@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -87,6 +89,10 @@ def test_repeated_and_detached() -> None:
     assert torch.equal(twice.tokens[:3], context.tokens[:1].expand(3, -1, -1)) and len(twice.mask) == 6
     assert torch.equal(twice.readout["action"][3:], context.readout["action"][1:].expand(3, -1, -1))
     assert twice.tokens.requires_grad and not detached(context).tokens.requires_grad
+    learnt = {name: torch.zeros(2, WIDTH, requires_grad=True) for name in ("positions", "posterior")}
+    alone = detached(replace(context, **learnt))
+    assert alone.positions is not None and not alone.positions.requires_grad
+    assert alone.posterior is not None and not alone.posterior.requires_grad
 
 
 @pytest.mark.parametrize(

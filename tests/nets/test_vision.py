@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from kinema.core.errors import CheckpointError, SpecMismatch
 from kinema.core.spec import Camera, ObservationSpec
 from kinema.nets.encoders.frozen_vision import FrozenVision
 from kinema.nets.vision import VisionModel, vision_model
+from kinema.train.optim import decayed
 
 SPEC = ObservationSpec(cameras=(Camera(name="front", height=32, width=40),))
 
@@ -59,19 +60,39 @@ def test_an_image_never_depends_on_its_neighbours_or_on_how_training_computes(fo
 
 def test_weights_are_pinned_shared_and_not_stored(folder: Path) -> None:
     config = FrozenVision(camera="front", model=str(folder)).pinned()
-    assert config.sha256 == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert config.frozen() is config.frozen()
     encoder = config.build(SPEC, obs_horizon=2, width=8)
     assert encoder.tokens == 2 * 16 and not any(24 * 24 in p.shape for p in encoder.parameters())
     assert set(encoder.state_dict()) == {
-        "place",
+        "position",
         "project.0.weight",
         "project.0.bias",
         "project.1.weight",
         "project.1.bias",
     }
-    with pytest.raises(CheckpointError, match=r"sha256 of model\.safetensors is [0-9a-f]{64}, expected 00ff"):
+    assert not decayed(encoder)["position"]
+    with pytest.raises(CheckpointError, match=r"sha256 of weights, .* is [0-9a-f]{64}, expected 00ff"):
         VisionModel(folder, "00ff")
+
+
+def test_the_digest_is_of_all_that_decides_what_an_image_becomes(folder: Path, tmp_path: Path) -> None:
+    def digest(name: str, **changes: Any) -> str:
+        shutil.copytree(folder, tmp_path / "copy", dirs_exist_ok=True)
+        path = tmp_path / "copy" / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        return VisionModel(tmp_path / "copy", None).sha256
+
+    whole, scaling = VisionModel(folder, None).sha256, "preprocessor_config.json"
+    assert digest("config.json", layer_norm_eps=1e-3) != whole
+    assert digest(scaling, image_mean=[0.5, 0.5, 0.5]) != whole != digest(scaling, image_std=[0.5, 0.5, 0.5])
+    assert digest(scaling, do_resize=False, do_normalize=True, rescale_factor=0.00392156862745098) == whole
+    for changes, said in (
+        ({"do_normalize": False}, "do_normalize is false"),
+        ({"rescale_factor": 1 / 127.5}, r"expected pixels divided by 255 \(do_rescale, rescale_factor 1/255\)"),
+        ({"do_rescale": False}, "expected pixels divided by 255"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            digest(scaling, **changes)
 
 
 def test_features_stand_for_the_image(folder: Path) -> None:

@@ -11,9 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from kinema.actions.bins import Bins
 from kinema.core.errors import KinemaError, SpecMismatch
 from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
+from kinema.heads.autoregressive import Autoregressive
+from kinema.heads.base import HeadConfig
+from kinema.heads.categorical import Categorical
+from kinema.heads.consistency import Consistency
+from kinema.heads.diffusion import Diffusion
+from kinema.heads.energy import Energy
 from kinema.heads.flow import Flow
+from kinema.heads.gmm import Gmm
+from kinema.heads.per_embodiment import Part, PerEmbodiment
 from kinema.heads.regression import Regression
 from kinema.nets.base import Encoder, EncoderConfig
 from kinema.nets.denoisers.mlp import Mlp
@@ -22,6 +31,7 @@ from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.encoders.words import Words
 from kinema.nets.trunks.fusion import Fusion
 from kinema.policies.base import ComposedPolicy, Network, PolicyConfig, fingerprint, to_tensor
+from kinema.policies.film_flow import film_flow
 from kinema.transforms.normalise import Normalise
 
 ROBOT = RobotSpec(
@@ -54,6 +64,11 @@ CONFIG = PolicyConfig(
     pred_horizon=4,
     exec_horizon=2,
 )
+
+BOUNDED: list[HeadConfig] = [
+    Gmm(), Energy(), Categorical(), Autoregressive(), Diffusion(clip=1.0), Consistency(teacher=Diffusion(clip=1.0)),
+    PerEmbodiment(parts={"arm": Part(head=Gmm(), action_width=2, pred_horizon=4)}),
+]  # fmt: skip
 
 
 def policy_of(config: PolicyConfig = CONFIG) -> ComposedPolicy:
@@ -178,6 +193,33 @@ def test_loss_carries_the_mask() -> None:
     mask = torch.tensor([[True, True, False, False], [True] * 4])
     loss = network.loss({**batch, "action": torch.zeros(2, 4, 2), "mask": mask}, torch.Generator().manual_seed(0))
     assert loss.shape == (2, 4) and torch.equal(loss != 0, mask)
+
+
+def test_a_number_of_its_own_counts_in_a_fingerprint() -> None:
+    """A buffer without axes, such as a count of steps, cannot be looked at as bytes before it is flat."""
+    policy = policy_of()
+    policy.network.register_buffer("count", torch.zeros((), dtype=torch.int64))
+    before = fingerprint(policy.config, policy.spec, policy.network)
+    policy.network.count += 1
+    assert fingerprint(policy.config, policy.spec, policy.network) != before
+
+
+@pytest.mark.parametrize("head", BOUNDED, ids=lambda head: type(head).__name__)
+def test_heads_that_end_at_one_are_not_given_more(head: HeadConfig) -> None:
+    def scaled(mode: str, **changes: Any) -> PolicyConfig:
+        return replace(CONFIG, transforms=(Normalise(modes={"action": mode}),), **changes)
+
+    assert film_flow(cameras=("front",), head=head).transforms[0].modes["action"] == "min_max"
+    for mode in ("min_max", "quantile_clipped"):
+        scaled(mode, head=head)
+    for mode in ("mean_std", "quantile"):
+        with pytest.raises(KinemaError, match=rf"needs actions in \[-1, 1\]; normalising them by '{mode}' leaves"):
+            scaled(mode, head=head)
+
+
+@pytest.mark.parametrize("head", [Flow(), Regression(), Categorical(codec=Bins(convention="rt1", low=-5, high=5))])
+def test_other_heads_take_any_scale(head: HeadConfig) -> None:
+    assert film_flow(cameras=("front",), head=head).transforms[0].modes["action"] == "mean_std"
 
 
 def test_fingerprints_tell_weights_and_configurations_apart() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kinema.actions import poses, rotations
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, SpecMismatch
 from kinema.core.policy import Guide
 from kinema.core.spec import ActionSpec, ObservationSpec, RobotSpec, Vector
 from kinema.deploy.chunking.realtime_chunking import RealtimeChunking
@@ -143,3 +143,9 @@ def test_a_head_that_cannot_be_guided_says_so() -> None:
     flow = policy_of(head=replace(Flow(), prefix=0))
     with pytest.raises(KinemaError, match="3 steps are to be held, but training gave at most 0"):
         flow.draw({"vector.hand": hand_at(rng)}, seeds=[0], guide=replace(guide, method="inpaint"))
+
+
+def test_a_pose_in_another_frame_than_the_actions_is_refused_before_anything_is_built() -> None:
+    elsewhere = replace(SPEC, action=replace(SPEC.action, frame="base"))
+    with pytest.raises(SpecMismatch, match="frame 'base', not 'world'"):
+        Network(policy_of().config, elsewhere)

@@ -21,6 +21,7 @@ from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vec
 from kinema.data.lerobot.reader import Dataset, open_dataset
 from kinema.data.lerobot.writer import DatasetWriter
 from kinema.heads.regression import Regression
+from kinema.heads.vq_bet import VqBet
 from kinema.nets.encoders.film_cnn import FilmCnn
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.encoders.words import Words
@@ -152,6 +153,15 @@ def test_misfits_and_wrong_options_are_named(dataset: Dataset) -> None:
     for options in ({"held_out_fraction": 1.0}, {"held_out_fraction": -0.1}, {"random_shift": -1}):
         with pytest.raises(KinemaError, match="out of range"):
             DataConfig(**options)
+
+
+def test_a_run_too_short_for_its_head_is_refused_before_anything_is_read(dataset: Dataset) -> None:
+    steps = RECIPE.train.steps
+    staged = replace(RECIPE, policy=replace(RECIPE.policy, head=VqBet(quantiser_steps=steps)))
+    with pytest.raises(
+        KinemaError, match=f"quantiser_steps {steps} leave the predictor none of the run's {steps} steps"
+    ):
+        prepare(staged, dataset)
 
 
 def wordy(root: Path, **changes: Any) -> Dataset:

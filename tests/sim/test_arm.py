@@ -290,3 +290,26 @@ def test_files_and_names_that_do_not_fit_are_named(tmp_path: Path, arm: MujocoAr
         arm.forward(np.zeros(6))
     with pytest.raises(KinemaError, match="expected 7 finite numbers"):
         arm.jacobian(np.full(7, np.nan))
+
+
+def bent(joint: str) -> MujocoArm:
+    """Return an arm of one hinge with the given attributes."""
+    hinge = f"<body><joint type='hinge' axis='0 1 0' {joint}/><geom size='0.1' pos='1 0 0'/><site name='tip'/></body>"
+    return MujocoArm(mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{hinge}</worldbody></mujoco>"), hand="tip")
+
+
+def test_springs_and_dampers_are_part_of_the_bias() -> None:
+    """A damper of 3 N m s/rad and a spring of 2 N m/rad, on top of gravity and Coriolis forces."""
+    free, loaded = bent("name='j'"), bent("name='j' damping='3' stiffness='2'")
+    q, v = np.array([0.5]), np.array([-0.7])
+    np.testing.assert_allclose(loaded.bias(q, v) - free.bias(q, v), 2 * q + 3 * v, atol=1e-9)
+    np.testing.assert_allclose(loaded.bias(q, 0 * v) - free.bias(q, 0 * v), 2 * q, atol=1e-9)
+
+
+def test_joints_without_a_name_and_with_dry_friction_are_refused() -> None:
+    with pytest.raises(KinemaError, match="joint 1 of 1 towards 'tip' has no name"):
+        bent("")
+    arm = bent("name='j' frictionloss='1'")
+    assert arm.forward(np.zeros(1)).shape == (4, 4)
+    with pytest.raises(KinemaError, match=r"dry friction \(frictionloss\), which is no function of the state"):
+        arm.bias(np.zeros(1), np.zeros(1))

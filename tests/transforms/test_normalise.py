@@ -173,3 +173,10 @@ def test_refusals(act: Any, message: str) -> None:
 
 def fitted(key: str = "action") -> Normalise:
     return Normalise(modes={key: "min_max"}).fit({key: STATISTICS["action"]})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_never_changed_in_the_data_is_0_whatever_comes_later(mode: str) -> None:
+    transform = Normalise(modes={"action": mode}).fit(STATISTICS)
+    scaled, _ = transform.forward({"action": ACTION + np.array([0.0, 7.0, 0.0], np.float32)})
+    assert (scaled["action"][..., 1] == 0).all() and (scaled["action"][..., 0] != 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from kinema.actions import poses
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, SpecMismatch
+from kinema.core.spec import ActionSpec, ObservationSpec, RobotSpec, Vector
 from kinema.core.transform import Chain
 from kinema.transforms.normalise import Normalise
 from kinema.transforms.relative_action import RelativeAction
@@ -84,3 +86,17 @@ def test_what_does_not_fit_is_named(sample: dict[str, Any]) -> None:
         RELATIVE.forward({**sample, "action": sample["action"][..., ::-1]})
     with pytest.raises(KinemaError, match=r"'vector\.hand' has shape \(5, 2, 10\), expected \(B, T, 9\)"):
         RELATIVE.forward({**sample, "vector.hand": sample["action"][:, :2]})
+
+
+def test_pose_and_action_must_mean_the_same() -> None:
+    hand = Vector(name="hand", components=poses.COMPONENTS, units=poses.UNITS, frame="world", rotation=poses.LAYOUT)
+    action = ActionSpec(
+        components=(*poses.COMPONENTS, "width"), units=(*poses.UNITS, "m"), frame="world", kind="end-effector pose",
+        integrator="controller", low=(-1.0,) * 10, high=(1.0,) * 10, rotation=poses.LAYOUT,
+    )  # fmt: skip
+    robot = RobotSpec(embodiment="arm", rate_hz=10.0, observation=ObservationSpec(vectors=(hand,)), action=action)
+    RELATIVE.check(robot)
+    with pytest.raises(SpecMismatch, match=r"does not go with 'vector\.hand', .*\nframe 'base', not 'world'"):
+        RELATIVE.check(replace(robot, action=replace(action, frame="base")))
+    with pytest.raises(SpecMismatch, match=r"component 0: \['x', 'mm'\], not \['x', 'm'\]"):
+        RELATIVE.check(replace(robot, action=replace(action, units=("mm", *action.units[1:]))))

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, SpecMismatch
+from kinema.core.spec import ActionSpec, ObservationSpec, RobotSpec, Vector
+from kinema.core.transform import Chain
 from kinema.transforms.relative_joints import RelativeJoints
 
 STATE = np.array([[[9.0, 9.0, 9.0], [1.0, 2.0, 0.5]]], np.float32)
@@ -54,3 +56,34 @@ def test_the_same_motion_elsewhere_is_the_same() -> None:
 def test_refusals(act: Any, message: str) -> None:
     with pytest.raises(KinemaError, match=message):
         act()
+
+
+def robot(**changed: Any) -> RobotSpec:
+    """A robot whose state and action agree, but for what is changed of the action."""
+    meaning = {"components": ("shoulder", "elbow", "finger"), "units": ("rad", "rad", "m"), "frame": "joints"}
+    state = Vector(name="joints", **meaning)
+    rest = {"kind": "joint position", "integrator": "controller", "low": (-1.0,) * 3, "high": (1.0,) * 3}
+    action = ActionSpec(**{**meaning, **rest, **changed})
+    return RobotSpec(embodiment="arm", rate_hz=10.0, observation=ObservationSpec(vectors=(state,)), action=action)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"components": ("elbow", "shoulder", "finger")},
+            r"component 0: \['elbow', 'rad'\], not \['shoulder', 'rad'\]",
+        ),
+        ({"units": ("rad", "deg", "m")}, r"component 1: \['elbow', 'deg'\], not \['elbow', 'rad'\]"),
+        ({"frame": "base"}, "frame 'base', not 'joints'"),
+    ],
+)
+def test_state_and_action_must_mean_the_same(changed: dict[str, Any], message: str) -> None:
+    Chain((RELATIVE,)).check(robot())
+    Chain((RELATIVE,)).check(robot(units=("rad", "rad", "1")))  # the last is kept, and never subtracted
+    with pytest.raises(SpecMismatch, match=message):
+        Chain((RELATIVE,)).check(robot(**changed))
+    with pytest.raises(SpecMismatch, match=r"component 2: \['finger', '1'\], not \['finger', 'm'\]"):
+        RelativeJoints(state="joints").check(robot(units=("rad", "rad", "1")))
+    with pytest.raises(SpecMismatch, match=r"no observation 'vector\.jonts'; did you mean"):
+        RelativeJoints(state="jonts").check(robot())

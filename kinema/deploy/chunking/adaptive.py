@@ -16,20 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, unknown
 from kinema.core.policy import Observation, Policy
 from kinema.deploy.chunking.base import Chunking, Replanning, distance, draws
+
+Criterion = Literal["spread", "overlap"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptive(Chunking):
     """Run between `shortest` and `longest` steps of each chunk, until `criterion` exceeds `limit`."""
 
-    criterion: Literal["spread", "overlap"] = "spread"
+    criterion: Criterion = "spread"
     """the measure of disagreement"""
     limit: float = 0.1
     """how much of it is fine, in halves of the actions' ranges"""
@@ -39,6 +41,10 @@ class Adaptive(Chunking):
     """most steps run of a chunk"""
     samples: int = 8
     """chunks drawn at once for the criterion spread"""
+
+    def __post_init__(self) -> None:
+        if self.criterion not in get_args(Criterion):
+            raise unknown("criterion", self.criterion, get_args(Criterion))
 
     def wrap(self, policy: Policy) -> AdaptivePolicy:
         """Return the wrapped policy, which must draw chunks."""

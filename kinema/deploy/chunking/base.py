@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kinema.actions.end_effector import CHUNK_START
 from kinema.core.errors import KinemaError
 from kinema.core.policy import Chunk, ChunkSampler, Observation, Policy
 from kinema.core.rng import seed_of
@@ -46,6 +47,7 @@ class Replanning(Policy):
                 f"{type(policy).__name__} only acts step after step; this rule must draw chunks anew: "
                 "give it the trained policy itself"
             )
+        check_cuttable(policy)
         self.policy = policy
         self.spec, self.obs_horizon = policy.spec, policy.obs_horizon
         self._plans: dict[int, _Plan] = {}
@@ -93,6 +95,20 @@ class Replanning(Policy):
         for entry in entries:
             self._drawn[entry] += 1
         return seeds
+
+
+def check_cuttable(policy: Policy) -> None:
+    """Raise KinemaError for a policy whose chunks must not be cut, or joined with others."""
+    if isinstance(policy, Replanning):
+        raise KinemaError(
+            f"{type(policy).__name__} decides itself how much of a chunk is run, and would count steps that are not: "
+            "give this rule the trained policy itself"
+        )
+    if policy.spec.action.frame == CHUNK_START:
+        raise KinemaError(
+            f"actions as seen from the {CHUNK_START!r} would be run from another start: a rule cuts chunks and joins "
+            "them\nfix: actions in a fixed frame, which the transform RelativeAction makes relative for the network"
+        )
 
 
 def batch_size(observation: Observation) -> int:

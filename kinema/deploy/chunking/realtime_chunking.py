@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, unknown
 from kinema.core.policy import Guide, Observation, Policy
 from kinema.deploy.chunking.base import Chunking, Replanning, take
+
+Agreement = Literal["guided", "inpaint", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +33,14 @@ class RealtimeChunking(Chunking):
     """steps that pass while a chunk is drawn"""
     exec_horizon: int = 8
     """steps from one draw to the next"""
-    method: Literal["guided", "inpaint", "none"] = "guided"
+    method: Agreement = "guided"
     """how a new chunk is made to agree with the old one"""
     limit: float = 5.0
     """largest guidance weight (beta) of the method guided"""
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Agreement):
+            raise unknown("method of agreement", self.method, get_args(Agreement))
 
     def wrap(self, policy: Policy) -> RealtimeChunkingPolicy:
         """Return the wrapped policy, which must draw chunks and, unless the method is "none", follow a guide."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, unknown
 from kinema.core.policy import Chunk, ChunkSampler, Observation, Policy
-from kinema.deploy.chunking.base import Chunking
+from kinema.deploy.chunking.base import Chunking, check_cuttable
+
+Begin = Literal["newest", "oldest"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,18 @@ class RecedingHorizon(Chunking):
 
     exec_horizon: int = 8
     """actions of each chunk that are run"""
-    begins: Literal["newest", "oldest"] = "newest"
+    begins: Begin = "newest"
     """observed step at which the policy's chunks begin; "oldest" is the convention of Diffusion Policy"""
+
+    def __post_init__(self) -> None:
+        if self.begins not in get_args(Begin):
+            raise unknown("begin of chunks", self.begins, get_args(Begin))
 
     def wrap(self, policy: Policy) -> RecedingHorizonPolicy:
         """Return the wrapped policy."""
         if self.exec_horizon < 1:
             raise KinemaError(f"exec_horizon {self.exec_horizon}: expected at least 1")
+        check_cuttable(policy)
         if isinstance(policy, ChunkSampler):
             self.rest(np.zeros((1, policy.pred_horizon, 1)), policy.obs_horizon)
         return RecedingHorizonPolicy(policy, self)

@@ -23,7 +23,7 @@ from kinema.nets.vision import VisionModel, vision_model
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenVision(EncoderConfig):
-    """`model` is a local directory as `transformers` saves it, `sha256` pins its weights.
+    """`model` is a local directory as `transformers` saves it, `sha256` pins it: see `VisionModel`.
 
     The patches of an image become `grid` x `grid` tokens, each the mean of its part.
     """
@@ -35,7 +35,7 @@ class FrozenVision(EncoderConfig):
     condition: str | None = None
 
     def pinned(self) -> FrozenVision:
-        """Return the configuration with the digest of the weights that are there now."""
+        """Return the configuration with the digest of the model that is there now."""
         return replace(self, sha256=self.frozen().sha256)
 
     @property
@@ -82,7 +82,7 @@ class FrozenVisionEncoder(Encoder):
         # In a list, so that the frozen model is no submodule: its weights are pinned by digest, not stored again.
         self._model = [model]
         self.project = nn.Sequential(nn.LayerNorm(model.width), nn.Linear(model.width, width))
-        self.place = nn.Parameter(torch.zeros(self.tokens, width))
+        self.position = nn.Parameter(torch.zeros(self.tokens, width))
 
     def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tensor:
         """Return the projected features, each with what training says of its place in image and time."""
@@ -90,4 +90,4 @@ class FrozenVisionEncoder(Encoder):
         if kept is None:
             images = sample[self.key]
             kept = self._model[0].encode(images.flatten(0, 1), self.grid).unflatten(0, images.shape[:2])
-        return self.project(kept).flatten(1, 2) + self.place
+        return self.project(kept).flatten(1, 2) + self.position

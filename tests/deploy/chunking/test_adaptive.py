@@ -87,3 +87,8 @@ def test_limits_and_samples_must_make_sense(scripted):
     for rule in (Adaptive(limit=0.0), Adaptive(limit=float("nan")), Adaptive(samples=1)):
         with pytest.raises(KinemaError, match="must be above 0 and samples"):
             rule.wrap(scripted(spreading))
+
+
+def test_an_unknown_criterion_is_refused():
+    with pytest.raises(KinemaError, match="unknown criterion 'spraed'; did you mean 'spread'"):
+        Adaptive(criterion="spraed")

@@ -3,10 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kinema.actions.end_effector import CHUNK_START
 from kinema.core.errors import KinemaError
+from kinema.core.names import find, members
 from kinema.core.rng import seed_of
 from kinema.deploy.chunking.base import batch_size, distance, draws, take
 from kinema.deploy.chunking.bidirectional import Bidirectional
+from kinema.deploy.chunking.ensemble import Ensemble
+from kinema.deploy.chunking.receding_horizon import RecedingHorizon
 
 
 def test_rows_of_an_observation():
@@ -52,3 +56,21 @@ def test_a_reset_needs_a_seed_for_each_entry(scripted, labelled):
     policy = Bidirectional(exec_horizon=4).wrap(scripted(labelled(4)))
     with pytest.raises(KinemaError, match="reset: 1 seeds for 2 batch entries"):
         policy.reset([0, 1], seeds=[3])
+
+
+@pytest.mark.parametrize("name", members("chunking"))
+def test_actions_seen_from_the_chunks_start_are_not_cut(scripted, labelled, name):
+    inner = scripted(labelled(16))
+    rule = find("chunking", name)()
+    assert rule.wrap(inner).spec == inner.spec
+    inner.spec = replace(inner.spec, action=replace(inner.spec.action, frame=CHUNK_START))
+    with pytest.raises(KinemaError, match=r"from another start[^$]*fix: actions in a fixed frame.*RelativeAction"):
+        rule.wrap(inner)
+
+
+@pytest.mark.parametrize("outer", [Ensemble(), RecedingHorizon(exec_horizon=4)])
+def test_a_rule_that_counts_its_steps_is_not_wrapped(scripted, labelled, outer):
+    inner = Bidirectional(exec_horizon=4).wrap(scripted(labelled(16)))
+    with pytest.raises(KinemaError, match="BidirectionalPolicy decides itself how much of a chunk is run"):
+        outer.wrap(inner)
+    outer.wrap(RecedingHorizon(exec_horizon=4).wrap(scripted(labelled(16))))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kinema.actions import poses
+from kinema.actions.rotations import columns_6d, exp
 from kinema.core.errors import KinemaError
 from kinema.deploy.chunking.ensemble import Ensemble, average
 
@@ -90,4 +91,23 @@ def test_what_cannot_be_averaged_is_refused(scripted, labelled):
     with pytest.raises(KinemaError, match="'quaternion wxyz' cannot be averaged"):
         Ensemble().wrap(inner)
     inner.spec = replace(inner.spec, action=replace(inner.spec.action, rotation=poses.LAYOUT))
-    assert Ensemble().wrap(inner).spec == inner.spec
+    with pytest.raises(KinemaError, match="no components r11, r21, r31, r12, r22, r32 in a, b"):
+        Ensemble().wrap(inner)
+
+
+@pytest.mark.parametrize("prefix", ["", "left "])
+def test_averaged_rotations_are_rotations(scripted, execute, prefix):
+    """Of no turn and a quarter turn about z, in equal parts, the columns' mean is an eighth turn, but too short."""
+    turned = exp(np.array([0.0, 0.0, np.pi / 2]))
+    rows = np.array([[5.0, *columns_6d(np.eye(3)), 7.0], [9.0, *columns_6d(turned), 3.0]])
+    inner = scripted(lambda step, entry, seed: np.tile(rows[step], (2, 1)), width=8)
+    components = ("x", *(prefix + name for name in poses.COMPONENTS[3:]), "width")
+    inner.spec = replace(inner.spec, action=replace(inner.spec.action, components=components, rotation=poses.LAYOUT))
+    done = execute(Ensemble(decay=0.0).wrap(inner), 2)[:, 0]
+    np.testing.assert_allclose(done[0], rows[0], atol=1e-6)
+    np.testing.assert_allclose(done[1], [7.0, *columns_6d(exp(np.array([0.0, 0.0, np.pi / 4]))), 5.0], atol=1e-6)
+
+
+def test_an_unknown_order_is_refused():
+    with pytest.raises(KinemaError, match="unknown order 'oldest-first'; did you mean 'oldest_first'"):
+        Ensemble(order="oldest-first")

@@ -144,3 +144,8 @@ def test_a_robot_that_does_not_wait_keeps_its_way(execute):
     assert 0.4 < flips < 0.6 and jump > 0.4
     flips, jump = seams("guided", execute)
     assert flips < 0.05 and jump < 0.1
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(KinemaError, match="unknown method of agreement 'inpiant'; did you mean 'inpaint'"):
+        RealtimeChunking(method="inpiant")

@@ -51,3 +51,8 @@ def test_neither_always_looking_nor_seldom_looking_is_best():
     rates = {steps: measure(RecedingHorizon(exec_horizon=steps), episodes=60).success for steps in (1, 3, 16)}
     assert rates[3] > rates[1] + 0.2, "always looking should change its mind in front of the obstacle"
     assert rates[3] > rates[16] + 0.5, "seldom looking should miss that the goal has jumped"
+
+
+def test_an_unknown_begins_is_refused():
+    with pytest.raises(KinemaError, match="unknown begin of chunks 'oldset'; did you mean 'oldest'"):
+        RecedingHorizon(begins="oldset")
