@@ -35,7 +35,7 @@ class UnknownOption(KinemaError):
 _FRAME = re.compile(r"^(?:[│|] |  )|\s*[│|]?$")
 _RULE = re.compile(r"[╭╰]|[│| ]*[─-]{10,}[│| ]*$")
 """Lines of a frame; where the terminal does not speak UTF-8, a frame is a title, dashes and an indentation of two."""
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m|\[/?bold\]")
 _HELP = ("-h", "--help")
 
 

@@ -55,6 +55,7 @@ class Run:
     rate: float = 1e-3
     tasks: tuple[str, ...] = ("reach", "push")
     name: str | None = None
+    size: tuple[int, int] | None = None
 
 
 RUN = Run(
@@ -132,6 +133,7 @@ def test_an_unknown_option_names_the_nearest(given: str, nearest: str) -> None:
         (["--steps"], r"Missing value for argument '--steps'"),
         (["--steps", "1", "--steps", "2"], r"option '--steps' is given twice"),
         (["--policy.transforms.0.mode", "median"], r"'median'.*'mean_std', 'quantiles'"),
+        (["--size", "48"], r"--size.*expected argument count 2 of `INT INT`"),
         (["stray"], r"unexpected argument 'stray'"),
         (["--policy.absent", "x"], r"--policy.absent is fixed to None"),
     ],
