@@ -39,7 +39,7 @@ bench: setup ## speed and memory: a quarter of an hour on an idle machine
 bench-mt10: setup ## the Meta-World MT10 benchmark with its ablations: a day on two cores
 	@$(BIN)/python benchmarks/metaworld_mt10.py
 
-benchmarks-page: setup ## write docs/benchmarks.md and the tables of docs/heads.md from docs/results
+benchmarks-page: setup ## write docs/benchmarks.md and the tables of docs/heads.md and docs/policies.md
 	@$(BIN)/python tools/benchmarks_page.py
 
 clean: ## remove caches, not data or runs

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from kinema.core.rng import generator, seed_of
 from kinema.heads.base import ConditionsTrunk, Head, HeadConfig
-from kinema.nets.base import Context, Rng
+from kinema.nets.base import Context
 from kinema.nets.denoisers.base import Denoiser
+from kinema.nets.noise import Rng
 from kinema.sim.fork import Fork
 
 LEARNING_RATE, WARMUP, TOKENS = 1e-3, 50, 2

@@ -70,6 +70,8 @@ ROWS: Mapping[str, Row] = {
     "energy": Row(kind="energy"),
     "per embodiment, two flows": Row(kind="per_embodiment"),
 }
+NOT_ALONE = ("parallel_slots", "text_tokens")
+"""Heads that go on with a language model: what they take is the model's, and the policy's benchmark measures it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +185,7 @@ NOTES = (
     "energy act in loops that stay eager. Figures do not contain the time of compiling.",
     "kinema's side keeps freed memory as its training does (kinema/train/memory.py), for acting as well, where `kinema "
     "eval` does not; LeRobot's side leaves this to the system, as `lerobot-train` does.",
-    "A compiled step of kinema's VQ-BeT computes both stages, so that its graph does not change; eagerly only one.",
+    "VQ-BeT trains in two stages; compiled, each is a graph of its own.",
 )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import results
 import torch
 from fork_fit import Fitted, fit, untrained
-from heads_rows import FORKS, Row, fork_rows, given, left_out
+from heads_rows import FORKS, GOES_ON, Row, fork_rows, given, left_out
 
 from kinema.core.config import to_data
 from kinema.core.errors import KinemaError, unknown
@@ -183,7 +183,7 @@ def broken_gates(figures: Mapping[str, Any]) -> list[str]:
     """Return the gates that do not hold and the rows that are not measured."""
     broken = []
     for name, row in figures.items():
-        if "unavailable" in row:
+        if row.get("unavailable", GOES_ON) != GOES_ON:
             broken.append(f"{name}: {row['unavailable']}")
         broken += [f"{name}: {gate} {said}" for gate, said in row.get("gates", {}).items() if said != "holds"]
     return broken

@@ -32,7 +32,8 @@ from kinema.nets.denoisers.transformer import Transformer
 from kinema.nets.denoisers.unet1d import Unet1d
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.trunks.transformer import Transformer as TransformerTrunk
-from kinema.policies.base import Network, PolicyConfig
+from kinema.policies.base import PolicyConfig
+from kinema.policies.network import Network
 from kinema.train.memory import keep_freed_memory
 from kinema.train.optim import OptimConfig, build_optimizer
 

@@ -11,8 +11,6 @@ options, or of another recipe, is refused and never reported.
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,14 +20,13 @@ from typing import Any
 
 import results
 from heads_rows import METAWORLD, given
+from kept_runs import KeptRuns
 
-from kinema.cli.kept import keep
-from kinema.cli.main import main as kinema
-from kinema.core.config import to_data
-from kinema.core.errors import KinemaError, unknown
+from kinema.core.errors import unknown
 from kinema.core.manifest import cores
-from kinema.evaluation.compare import holm, paired
+from kinema.evaluation.comparison import paired
 from kinema.evaluation.intervals import MeanRate, Rate
+from kinema.evaluation.multiple import holm
 from kinema.evaluation.results import ArmResult
 from kinema.heads.base import HeadConfig
 from kinema.nets.encoders.proprioception import Proprioception
@@ -44,8 +41,6 @@ COMMAND = "python benchmarks/heads_metaworld.py"
 TASKS = ("reach", "button-press-topdown", "drawer-close")
 REFERENCE = "regression, MSE"
 STATE = "vector.full_state"
-ASKED = "asked.json"
-"""Beside what was recorded, trained or evaluated: with which options, of which recipe."""
 NOTES = (
     "Rates are means of the three tasks' rates, all training seeds together, with 95 % Wilson intervals.",
     "Initial states are a function of seed, task and episode number; every row and every training seed plays the same.",
@@ -111,48 +106,33 @@ class HeadsMetaworld:
         for name in self.rows:
             if name not in METAWORLD:
                 raise unknown("row", name, METAWORLD)
-        data, recorded = self.work / "data", self.work / "recorded.json"
-        if not recorded.exists():
-            options = _options({**self._recording(), "workers": self.workers})
-            _run("record", "metaworld", *options, "--out", data, "--full-state", "--cameras")
-        keep(recorded, self._recording(), begun=recorded.exists())
+        kept = self.kept()
+        kept.record()
         for name in self.rows or METAWORLD:
             for seed in range(self.seeds):
-                self._measure(name, data, seed)
+                kept.measure(name, seed, self.recipe(name, seed))
             self._write()
         return 0
 
-    def _directory(self, name: str, seed: int) -> Path:
-        return self.work / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+    def kept(self) -> KeptRuns:
+        """Return what is kept under `work`."""
+        return KeptRuns(
+            work=self.work,
+            suite="metaworld",
+            recording={"tasks": ",".join(TASKS), "episodes": self.demos, "noise": self.noise},
+            evaluation={"episodes": self.episodes, "controls": 0, "seed": self.seed},
+            flags=("--full-state", "--cameras"),
+            workers=self.workers,
+        )
 
-    def _recording(self) -> dict[str, Any]:
-        return {"tasks": ",".join(TASKS), "episodes": self.demos, "noise": self.noise}
-
-    def _training(self, name: str, seed: int) -> dict[str, Any]:
-        recipe = mw3(METAWORLD[name], steps=self.steps, seed=seed)
-        return {**to_data(recipe), "recorded": self._recording()}
-
-    def _evaluation(self) -> dict[str, Any]:
-        return {"episodes": self.episodes, "controls": 0, "seed": self.seed}
-
-    def _measure(self, name: str, data: Path, seed: int) -> None:
-        """Train and evaluate one policy, as far as that was not done before; what is of other options is refused."""
-        from kinema.cli.train import train
-        from kinema.evaluation.storage import EVAL_FILE
-
-        run = self._directory(name, seed)
-        if run.exists() and not (run / ASKED).exists():
-            raise KinemaError(f"{run} lacks {ASKED}, which says what it is of: remove it, or give another --work")
-        keep(run / ASKED, self._training(name, seed), begun=run.exists())
-        if not (run / "run.json").exists() and train(mw3(METAWORLD[name], steps=self.steps, seed=seed), data, run):
-            raise KinemaError(f"the training in {run} did not finish")
-        keep(run / "eval" / ASKED, self._evaluation(), begun=(run / "eval" / EVAL_FILE).exists())
-        if self._arm(name, seed) is None:
-            _run("eval", run, *_options({**self._evaluation(), "envs": self.workers}))
+    def recipe(self, name: str, seed: int) -> Recipe:
+        """Return the run of row `name` with one training seed."""
+        return mw3(METAWORLD[name], steps=self.steps, seed=seed)
 
     def _write(self) -> None:
         """Write what is known so far."""
-        found = {name: [self._arm(name, seed) for seed in range(self.seeds)] for name in METAWORLD}
+        kept, seeds = self.kept(), range(self.seeds)
+        found = {name: [kept.arm(name, seed, self.recipe(name, seed)) for seed in seeds] for name in METAWORLD}
         whole = {name: [arm for arm in arms if arm] for name, arms in found.items() if all(arms)}
         missing = results.unavailable("not measured yet")
         figures = {name: self._figures(name, whole) if name in whole else missing for name in METAWORLD}
@@ -172,32 +152,17 @@ class HeadsMetaworld:
             steps=self.steps,
         )
 
-    def _arm(self, name: str, seed: int) -> ArmResult | None:
-        """Return the evaluation of one policy, or None where what these options ask for was not measured."""
-        from kinema.evaluation.storage import EVAL_FILE, load_evaluation
-
-        run, directory = self._directory(name, seed), self._directory(name, seed) / "eval"
-        same = _says(run / ASKED, self._training(name, seed)) and _says(directory / ASKED, self._evaluation())
-        if not same or not (run / "run.json").exists() or not (directory / EVAL_FILE).exists():
-            return None
-        evaluation = load_evaluation(directory)
-        return evaluation.arms[0] if evaluation.complete else None
-
     def _figures(self, name: str, whole: Mapping[str, Sequence[ArmResult]]) -> dict[str, Any]:
         """Return success rates, parameters and training time of one row."""
         tasks = {task: _together([arm.tasks[task] for arm in whole[name]]) for task in TASKS}
-        runs = [json.loads((self._directory(name, seed) / "run.json").read_text("utf-8")) for seed in range(self.seeds)]
+        runs = [self.kept().trained(name, seed) for seed in range(self.seeds)]
         return {
             "head": type(METAWORLD[name]).__name__,
             "success": results.rate(MeanRate(tuple(tasks.values()))),
             "tasks": {task: results.rate(rate) for task, rate in tasks.items()},
-            "parameters": results.once(runs[0]["result"]["parameters"], "count"),
-            "training": results.repeated([run["result"]["elapsed_s"] for run in runs], "s"),
+            "parameters": results.once(runs[0]["parameters"], "count"),
+            "training": results.repeated([run["elapsed_s"] for run in runs], "s"),
         }
-
-
-def _says(path: Path, asked: Mapping[str, Any]) -> bool:
-    return path.is_file() and json.loads(path.read_text("utf-8")) == asked
 
 
 def _together(rates: Sequence[Rate]) -> Rate:
@@ -215,16 +180,6 @@ def _p_values(whole: Mapping[str, Sequence[ArmResult]]) -> dict[str, tuple[float
     compared = {name: paired(wins[name], wins[REFERENCE]) for name in whole if name != REFERENCE}
     adjusted = holm([table.p_value for table in compared.values()])
     return {name: (p, compared[name].difference, compared[name].n) for name, p in zip(compared, adjusted, strict=True)}
-
-
-def _options(asked: Mapping[str, Any]) -> list[str]:
-    return [word for name, value in asked.items() for word in (f"--{name}", str(value))]
-
-
-def _run(*words: Any) -> None:
-    command = [str(word) for word in words]
-    if kinema(command):
-        raise KinemaError(f"this failed: kinema {shlex.join(command)}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from kinema.cli.main import main as kinema
 from kinema.core.errors import KinemaError
 from kinema.core.manifest import cores
 from kinema.data.lerobot.reader import open_dataset
-from kinema.evaluation.compare import paired
+from kinema.evaluation.comparison import paired
 from kinema.evaluation.intervals import Rate
 from kinema.heads.flow import Flow
 from kinema.nets.encoders.proprioception import Proprioception

@@ -10,10 +10,11 @@ from typing import Any
 import results
 from mt10_rows import DESCRIPTIONS, MAIN, REFERENCE, Row
 
-from kinema.cli.evaluate import read_run
+from kinema.cli.trained import read_run
 from kinema.core.config import to_data
 from kinema.core.episode import Start
-from kinema.evaluation.compare import Comparison, holm, paired
+from kinema.evaluation.comparison import Comparison, paired
+from kinema.evaluation.multiple import holm
 from kinema.evaluation.results import ArmResult, Evaluation
 from kinema.evaluation.storage import EVAL_FILE, load_evaluation
 

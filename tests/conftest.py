@@ -44,3 +44,31 @@ def tiny_vision(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         return folder
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`tiny_t5(width=24)` returns a directory with a random T5 that knows a few words."""
+
+    def build(width: int = 24) -> Path:
+        transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+        import torch
+
+        folder: Path = tmp_path_factory.mktemp("t5")
+        known = "<pad> </s> <unk> open close push reach the drawer window puck target red green blue"
+        words = {word: index for index, word in enumerate(known.split())}
+        inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+        inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        inner.post_processor = tokenizers.processors.TemplateProcessing(
+            single="$A </s>", special_tokens=[("</s>", words["</s>"])]
+        )
+        inner.save(str(folder / "tokenizer.json"))
+        config = transformers.T5Config(
+            vocab_size=len(words), d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=2, dropout_rate=0.0
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            transformers.T5EncoderModel(config).save_pretrained(folder)
+        return folder
+
+    return build

@@ -18,7 +18,12 @@ from kinema.core.names import find
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PATH = re.compile(r"(?:kinema|docs|tests|tools|benchmarks|\.ci)/[\w./-]*\w/?|[\w.-]+\.(?:toml|md|txt|yaml)")
-FOUND_BY = {"train": ("recipe", "recipe"), "record": ("suite", "suite"), "eval": ("suite", "suite")}
+FOUND_BY = {
+    "train": ("recipe", "recipe"),
+    "record": ("suite", "suite"),
+    "eval": ("suite", "suite"),
+    "compare": ("suite", "suite"),
+}
 """Verb -> the kind whose options are the verb's overrides, and the field that names its member."""
 
 
@@ -42,6 +47,15 @@ def commands(page: Path) -> list[str]:
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
+def words_of(command: str) -> list[str]:
+    """Return the words of a command; of one that `torchrun` starts, those of the command that it starts."""
+    words = shlex.split(command)
+    if words[0] == "torchrun":
+        assert words[1] == "--nproc-per-node" and words[2].isdigit() and words[3:5] == ["-m", "kinema"]
+        return words[4:]
+    return words
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_path_exists(page: Path) -> None:
     assert not sorted(str(path) for path in mentioned(page) if not path.exists())
@@ -54,12 +68,12 @@ def test_pages_mention_paths_and_commands() -> None:
 
 @pytest.mark.parametrize("command", sorted({c for page in PAGES for c in commands(page)}))
 def test_every_command_is_understood(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    program, *arguments = shlex.split(command)
+    program, *arguments = words_of(command)
     if program == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
         assert set(arguments) <= set(targets)
         return
-    assert program == "kinema", "a console block holds kinema and make commands only"
+    assert program == "kinema", "a console block holds kinema, torchrun and make commands only"
     if "--help" in arguments or arguments[0] == "list":
         assert main(arguments) == 0
         assert capsys.readouterr().out
@@ -93,7 +107,7 @@ def options_of(arguments: list[str], verb: Any) -> Any:
 def test_documented_trainings_find_the_cameras_of_the_documented_recordings(page: Path) -> None:
     recorded: dict[str, Any] = {}
     for command in commands(page):
-        program, *arguments = shlex.split(command)
+        program, *arguments = words_of(command)
         if program != "kinema" or "--help" in arguments:
             continue
         verb = parse_verb_of(arguments)
@@ -126,7 +140,7 @@ def test_the_reading_path_is_four_files_each_that_know_the_next() -> None:
     assert "head.sample(" in text["kinema/policies/base.py"]
     assert "def sample(" in text["kinema/heads/flow.py"]
     assert "kinema.train.loop" in text["kinema/cli/train.py"]
-    assert "def loss(" in text["kinema/policies/base.py"]
+    assert "def loss(" in text["kinema/policies/network.py"]
     assert ".loss(" in "".join(
         (ROOT / "kinema" / "train").joinpath(f).read_text("utf-8") for f in ("loop.py", "step.py")
     )

@@ -1,4 +1,6 @@
-"""Write docs/benchmarks.md and the tables of docs/heads.md from docs/results/*.json; tests check that they agree.
+"""Write docs/benchmarks.md, and the tables of docs/heads.md and docs/policies.md, from docs/results/*.json.
+
+Tests check that they agree.
 
 python tools/benchmarks_page.py
 """
@@ -14,6 +16,7 @@ from page_data import data  # isort: skip
 from page_loader import loader  # isort: skip
 from page_head_speed import head_speed  # isort: skip
 import page_heads  # isort: skip
+import page_policies  # isort: skip
 import results  # isort: skip
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -26,7 +29,7 @@ def page(documents: Mapping[str, Tree]) -> str:
         "",
         "What was measured, with n and an interval or a range beside every number, and the command that measures it",
         "again. This page is made by `tools/benchmarks_page.py` from what the benchmarks write; nothing is typed in.",
-        "What action heads learn is compared on a page of their own: [heads.md](heads.md).",
+        "Action heads and whole policies have pages of their own: [heads.md](heads.md), [policies.md](policies.md).",
         "",
         *mt10(documents.get("metaworld_mt10")),
         *speed(documents.get("speed")),
@@ -43,6 +46,7 @@ def main() -> None:
     PAGE.write_text(page(documents), "utf-8")
     print(PAGE.relative_to(ROOT))
     page_heads.main(documents)
+    page_policies.main(documents)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 
@@ -47,6 +48,14 @@ class Codec(ABC):
         Such a row is what a network can sample and a codec cannot read. It is NaN in the chunks: the caller counts
         them and says what the robot does instead.
         """
+
+
+class Unfitted(ABC):
+    """A codec that is made from chunks of the training data, and stands for itself in a configuration until then."""
+
+    @abstractmethod
+    def fitted(self, chunks: np.ndarray) -> Codec:
+        """Return the codec for `chunks` (B, H, A), normalised and without padding."""
 
 
 class Elementwise(Codec):
@@ -96,6 +105,15 @@ def without_padding(chunks: np.ndarray, mask: np.ndarray) -> np.ndarray:
     last = np.maximum.accumulate(np.where(valid, steps, -1), axis=1)
     source = np.where(last < 0, valid.argmax(axis=1)[:, None], last)
     return np.where(valid.any(axis=1, keepdims=True), np.take_along_axis(chunks, source, axis=1), 0.0)
+
+
+def fitted(codec: Codec | Unfitted, chunks: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Codec:
+    """Return `codec`, fitted if it is not yet: to `chunks()`, which are (B, H, A) and a mask (B, H) or (B, H, A)."""
+    if isinstance(codec, Codec):
+        return codec
+    given, mask = chunks()
+    real = mask.reshape(len(mask), -1).any(-1)
+    return codec.fitted(without_padding(given[real], mask[real]))
 
 
 def vocabulary_ids(tokens: np.ndarray, vocabulary: int, *, reserved: int = 0) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.fft import dct, idct
 
 from kinema.actions.byte_pairs import BytePairs
-from kinema.actions.codec import Codec
+from kinema.actions.codec import Codec, Unfitted
 from kinema.core.errors import KinemaError
 
 _ROOM = 1.25
@@ -144,6 +144,18 @@ class FAST(Codec):
         if tokens.size and not (0 <= tokens.min() and tokens.max() < self.end):
             raise KinemaError(f"FAST: tokens {tokens.min()} to {tokens.max()}, expected 0 to {self.end - 1}")
         return tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfittedFAST(Unfitted):
+    """Becomes what `FAST.fit` makes of the training data."""
+
+    scale: float = 10.0
+    vocabulary: int = 1024
+
+    def fitted(self, chunks: np.ndarray) -> FAST:
+        """Return the tokenizer of `chunks` (B, H, A)."""
+        return FAST.fit(list(chunks), scale=self.scale, vocabulary=self.vocabulary)
 
 
 def _rounded(chunk: np.ndarray, scale: float) -> np.ndarray:

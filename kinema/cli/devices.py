@@ -23,8 +23,15 @@ def check_device(name: str) -> None:
         raise UnavailableError(f"--device {name!r} cannot be used here: {reason:.200}\nfix: --device cpu") from error
 
 
-def free_memory() -> int:
-    """Return how many bytes of main memory a process can still take; without Linux's account of it, all there is."""
+def free_memory(device: str = "cpu") -> int:
+    """Return how many bytes of memory a process can still take on `device`.
+
+    That is main memory for all but cuda; without Linux's account of it, all that the machine has.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,17 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from kinema.cli.devices import check_device
-from kinema.cli.info import read_json
-from kinema.cli.suites import another, as_trained, trusted_packages
-from kinema.core.errors import CheckpointError, KinemaError
+from kinema.cli.suites import another, fitting, trusted_packages, wordings
+from kinema.cli.trained import read_run, refuse_trained, trained_tasks
+from kinema.core.errors import KinemaError
 from kinema.core.manifest import cores
 
 if TYPE_CHECKING:
     from kinema.evaluation.evaluate import Arm
     from kinema.evaluation.results import Evaluation
-
-Texts = Mapping[str, tuple[str, ...]]
-"""Instructions by task."""
+    from kinema.evaluation.rollout import Trial
+    from kinema.evaluation.trials import Texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +66,7 @@ class Evaluate:
             )
         check_device(self.device)
         suite = make_suite(self.suite, self.overrides, f"kinema eval {self.run_directory}")
-        tasks = suite.select(split_names(self.tasks, "--tasks") if self.tasks else self._trained_tasks())
+        tasks = suite.select(split_names(self.tasks, "--tasks") if self.tasks else trained_tasks(self.run_directory))
         evaluation = self.evaluate(suite, tasks)
         from kinema.cli.report import write_report
 
@@ -81,15 +79,12 @@ class Evaluate:
     def evaluate(self, suite: Any, tasks: tuple[str, ...]) -> Evaluation:
         """Return the evaluation, after writing it and its videos to RUN/eval."""
         from kinema.cli.films import film
-        from kinema.core.spec import check_compatible
         from kinema.deploy.load import load_policy
         from kinema.evaluation.results import Manifest
-        from kinema.policies.base import fingerprint
+        from kinema.policies.network import fingerprint
 
         policy = load_policy(self.run_directory, device=self.device, trusted=trusted_packages(self.trust))
-        suite = as_trained(suite, policy.spec.observation)
-        name = f"the policy of {self.run_directory}"
-        check_compatible(suite.spec, policy.spec, have_name=f"the suite {self.suite!r}", want_name=name)
+        suite = fitting(suite, policy.spec, suite_name=self.suite, run=self.run_directory)
         arms = self._arms(suite, tasks, policy)
         manifest = Manifest.here(
             command=f"kinema {shlex.join(sys.argv[1:])}",
@@ -139,7 +134,7 @@ class Evaluate:
         from kinema.evaluation.evaluate import Arm
 
         others = {task: another(task, tasks, suite) for task in tasks}
-        seen = {name: (task.instruction, *task.paraphrases) for name, task in suite.tasks.items()}
+        seen = wordings(suite)
         unseen = {name: task.held_out for name, task in suite.tasks.items()}
         few = min(self.controls, self.episodes)
         wrong = {task: seen[other][:1] for task, other in others.items()}
@@ -159,44 +154,12 @@ class Evaluate:
         if few and policy.spec.observation.instruction:
             arms.append(arm("wrong-instruction", "told to do another task", wrong, "wrong", blind=True))
         arms += chunked(self.chunking, arms[0])
-        self._refuse_training_starts(arms)
+        refuse_trained(self.run_directory, [trial.start for trial in arms[0].trials])
         return arms
 
-    def _trained_tasks(self) -> list[str]:
-        origins = read_run(self.run_directory).get("data", {}).get("origins", [])
-        tasks = list(dict.fromkeys(str(origin["task"]) for origin in origins if "task" in origin))
-        if not tasks:
-            raise KinemaError("--tasks is missing: the run does not say which tasks it was trained on")
-        return tasks
-
-    def _refuse_training_starts(self, arms: list[Arm]) -> None:
-        """An evaluation on initial states that were trained on would flatter the policy."""
-        origins = read_run(self.run_directory).get("data", {}).get("origins", [])
-        trained = {(origin.get("task"), origin.get("seed"), origin.get("episode")) for origin in origins}
-        starts = [trial.start for trial in arms[0].trials]
-        common = [start for start in starts if (start.task, start.seed, start.episode) in trained]
-        if common:
-            raise KinemaError(
-                f"{len(common)} of {len(starts)} initial states were trained on, such as {common[0]}\n"
-                "fix: another --seed than that of the recording"
-            )
-
-    def _trials(self, tasks: tuple[str, ...], texts: Texts, episodes: int, variant: str) -> tuple[Any, ...]:
+    def _trials(self, tasks: tuple[str, ...], texts: Texts, episodes: int, variant: str) -> tuple[Trial, ...]:
         from kinema.core.episode import Start
-        from kinema.evaluation.rollout import Trial
+        from kinema.evaluation.trials import trials
 
-        return tuple(
-            Trial(
-                start=Start(task=task, seed=self.seed, episode=episode),
-                instruction=texts[task][episode % len(texts[task])],
-                variant=variant,
-            )
-            for task in tasks
-            for episode in range(episodes)
-        )
-
-
-def read_run(run: Path) -> dict[str, Any]:
-    """Return the content of `run/run.json`, empty when training has not finished."""
-    path = run / "run.json"
-    return read_json(path, CheckpointError) if path.exists() else {}
+        starts = [Start(task=task, seed=self.seed, episode=episode) for task in tasks for episode in range(episodes)]
+        return trials(starts, texts, variant)

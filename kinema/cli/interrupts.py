@@ -66,6 +66,12 @@ class Workers:
         self._heed()
         return self._made[0].step(action)
 
+    def restart(self) -> None:
+        """End the worker processes at once, even crashed or hanging ones; the next episode starts others."""
+        for simulator in self._made:
+            simulator.abandon()
+        self._made.clear()
+
     def close(self) -> None:
         """End the worker processes, if they were started."""
         for simulator in self._made:

@@ -22,7 +22,7 @@ class Listing:
     """Show what can be named on the command line, one line each, without importing any of it."""
 
     kind: tyro.conf.Positional[str] = ""
-    """suites, recipes, policies, heads, encoders, trunks, denoisers, transforms, importers, chunking; or all"""
+    """suites, recipes, policies, heads, encoders, trunks, denoisers, transforms, importers, checkpoints ...; or all"""
 
     def run(self) -> int:
         """Print the members and return 0; raises KinemaError for a kind that does not exist."""

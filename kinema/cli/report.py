@@ -31,7 +31,7 @@ class Report:
 
 def write_report(run: Path) -> Path:
     """Return the path of the page written for `run`; raises KinemaError when nothing was evaluated yet."""
-    from kinema.cli.evaluate import read_run
+    from kinema.cli.trained import read_run
     from kinema.core import files
     from kinema.evaluation.report.build import build_report
     from kinema.evaluation.report.inputs import ReportInputs

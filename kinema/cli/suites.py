@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from kinema.cli.overrides import override
 from kinema.core.errors import KinemaError
 from kinema.core.names import find
+from kinema.core.spec import RobotSpec, check_compatible
 
 
 def make_suite(name: str, overrides: tuple[str, ...], prog: str) -> Any:
@@ -36,6 +38,18 @@ def as_trained(suite: Any, observation: Any) -> Any:
             option = f"--{name.replace('_', '-')}"
             raise KinemaError(f"{option} {asked!r}: the policy decides this and reads {decided!r}; leave it out")
     return offered
+
+
+def fitting(suite: Any, spec: RobotSpec, *, suite_name: str, run: Path) -> Any:
+    """Return the suite as the policy of `run`, with the interface `spec`, was trained in it; SpecMismatch if not so."""
+    suite = as_trained(suite, spec.observation)
+    check_compatible(suite.spec, spec, have_name=f"the suite {suite_name!r}", want_name=f"the policy of {run}")
+    return suite
+
+
+def wordings(suite: Any) -> dict[str, tuple[str, ...]]:
+    """Return every task's instruction and the paraphrases that training may use."""
+    return {name: (task.instruction, *task.paraphrases) for name, task in suite.tasks.items()}
 
 
 def another(task: str, tasks: tuple[str, ...], suite: Any) -> str:

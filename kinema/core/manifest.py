@@ -14,6 +14,7 @@ _PACKAGES = (
     "scipy",
     "torch",
     "transformers",
+    "peft",
     "mujoco",
     "metaworld",
     "gymnasium",

@@ -23,9 +23,10 @@ PACKAGES = {
     "denoiser": "kinema.nets.denoisers",
     "transform": "kinema.transforms",
     "importer": "kinema.data.importers",
+    "checkpoint": "kinema.checkpoints.formats",
     "chunking": "kinema.deploy.chunking",
 }
-_SHARED = {"base"}
+_SHARED = {"base", "network"}
 
 
 def members(kind: str) -> tuple[str, ...]:

@@ -37,6 +37,10 @@ class Transform(ABC):
         """Return the spec of what `forward` makes of observations of `spec`; most change no shape."""
         return spec
 
+    def action_width(self, width: int) -> int:
+        """Return how wide `forward` leaves actions of `width` components; most leave them as wide."""
+        return width
+
     def check(self, spec: RobotSpec) -> None:
         """Raise SpecMismatch for a robot that this transform does not fit; most fit all."""
 
@@ -70,6 +74,12 @@ class Chain(Transform):
         for transform in self.transforms:
             spec = transform.observed(spec)
         return spec
+
+    def action_width(self, width: int) -> int:
+        """Return how wide actions of `width` components are after all transforms."""
+        for transform in self.transforms:
+            width = transform.action_width(width)
+        return width
 
     def check(self, spec: RobotSpec) -> None:
         """Raise SpecMismatch for a robot that one of the transforms does not fit."""

@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from kinema.core import config
 from kinema.core.errors import CheckpointError, KinemaError
+from kinema.core.patterns import matched, matches
 from kinema.core.spec import RobotSpec
-from kinema.policies.base import ComposedPolicy, Network, PolicyConfig
-from kinema.train.weights import load_weights
+from kinema.nets.ema import named_weights
+from kinema.nets.lora import Adapter, digest
+from kinema.policies.base import ComposedPolicy, PolicyConfig
+from kinema.policies.network import Network, all_weights
+from kinema.train.weights import fill, load_weights, read_tensors
 
 POLICY_FILE = "policy.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -17,10 +23,11 @@ WEIGHTS_FILE = "weights.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPolicy:
-    """The content of `policy.json`: all that acting needs besides the weights."""
+    """The content of `policy.json`: all that acting needs besides the weights, and where those of a base are."""
 
     spec: RobotSpec
     policy: PolicyConfig
+    adapter: Adapter | None = None
 
 
 def load_stored(run: Path, *, trusted: tuple[str, ...] = config.TRUSTED) -> StoredPolicy:
@@ -40,14 +47,80 @@ def load_stored(run: Path, *, trusted: tuple[str, ...] = config.TRUSTED) -> Stor
 
 
 def load_policy(run: Path, *, device: str = "cpu", trusted: tuple[str, ...] = config.TRUSTED) -> ComposedPolicy:
-    """Return the trained policy of `run`, ready to act; every weight must match, none may be left over."""
+    """Return the trained policy of `run`, ready to act; every weight must match, none may be left over.
+
+    The base of adapters is looked for where the run says; another one than it was trained on is a CheckpointError.
+    """
     stored = load_stored(run, trusted=trusted)
+    weights = weights_file(run)
+    network = Network(stored.policy, stored.spec)
+    if stored.adapter is not None:
+        attach(network, stored.adapter, run, trusted=trusted)
+    load_weights(network, weights)
+    return ComposedPolicy(stored.policy, stored.spec, network, device=device)
+
+
+def weights_file(run: Path) -> Path:
+    """Return the file of the run's weights; raises CheckpointError where training has not finished."""
     weights = run / WEIGHTS_FILE
     if not weights.is_file():
         raise CheckpointError(
             f"{weights} does not exist: training has not finished\n"
             "fix: run the same `kinema train` command again, it continues"
         )
-    network = Network(stored.policy, stored.spec)
-    load_weights(network, weights)
-    return ComposedPolicy(stored.policy, stored.spec, network, device=device)
+    return weights
+
+
+def attach(network: Network, adapter: Adapter, run: Path, *, trusted: tuple[str, ...] = config.TRUSTED) -> None:
+    """Give `network` the base of the `adapter` of `run`, and room for its adapters."""
+    from kinema.nets.adapters import adapt
+
+    base = run / adapter.base
+    if not base.is_dir():
+        raise CheckpointError(f"{run} holds adapters alone, and their base is not there: {base}\nfix: put it there")
+    filled = begin(network, base, fresh=adapter.fresh, trusted=trusted)
+    weights = all_weights(network)
+    if (found := digest({name: weights[name] for name in filled})) != adapter.sha256:
+        raise CheckpointError(
+            f"{run} holds adapters for another base than {base}:\n"
+            f"the sha256 of its weights is {found}, expected {adapter.sha256}"
+        )
+    adapt(network, adapter.lora, own=named_weights(network).keys() - filled)
+
+
+def begin(
+    network: nn.Module, directory: Path, *, fresh: tuple[str, ...] = (), trusted: tuple[str, ...] = config.TRUSTED
+) -> frozenset[str]:
+    """Fill `network` with the weights of `directory` but for those that match `fresh`, and return which those are.
+
+    A run's weights and the network's must be the same by name, shape and dtype; adapters in it are merged. Of a
+    published backbone, with its config.json, the vision-language encoder and the trunk are taken. Raises
+    CheckpointError.
+    """
+    live = named_weights(network)
+    anew = matched(fresh, live, option="fresh", kind="weight")
+    if not (directory / POLICY_FILE).is_file() and (directory / "config.json").is_file():
+        if anew:
+            raise KinemaError(f"fresh: {fresh[0]!r}; {directory} is a published backbone, beside which all is fresh")
+        return _published(network, directory)
+    stored = _weights_of(directory, trusted)
+    taken = {name: tensor for name, tensor in stored.items() if not any(matches(pattern, name) for pattern in fresh)}
+    fill({name: tensor for name, tensor in live.items() if name not in anew}, taken, directory / WEIGHTS_FILE)
+    return frozenset(taken)
+
+
+def _published(network: nn.Module, directory: Path) -> frozenset[str]:
+    from kinema.checkpoints.backbones import load_backbone
+    from kinema.nets.trunks.language_model import LanguageModelTrunk
+
+    words = [part.lm_head is not None for part in network.modules() if isinstance(part, LanguageModelTrunk)]
+    return load_backbone(network, directory, head=any(words))
+
+
+def _weights_of(run: Path, trusted: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the weights of a run as if it had no adapters."""
+    if load_stored(run, trusted=trusted).adapter is None:
+        return read_tensors(weights_file(run))
+    from kinema.nets.adapters import merged
+
+    return merged(load_policy(run, trusted=trusted).network)

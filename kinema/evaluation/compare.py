@@ -1,62 +1,200 @@
-"""Paired comparison of two policies on the same episodes."""
+"""Two policies compared on the same starts, pair after pair, until the test of their plan decides.
+
+Each pair is kept before the next begins. An interrupted comparison goes on where it stopped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
 
-from scipy import stats
-
+from kinema.core.config import from_data, to_data
+from kinema.core.episode import Start
 from kinema.core.errors import KinemaError
+from kinema.core.files import write_text
+from kinema.evaluation.comparison import Comparison
+from kinema.evaluation.intervals import Rate, percent, rate_entry
+from kinema.evaluation.preregistration import PLAN_FILE, Plan, read_document, register
+from kinema.evaluation.sequential.base import Decision
+
+PAIRS_FILE = "pairs.json"
+
+Attempt = Callable[[Start], bool]
+"""Runs one policy from a start and returns whether it succeeded; what it raises is a crash, a KinemaError excepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """How two policies did on the same n starts: a 2x2 table of paired successes."""
+class Pair:
+    """What came of one start; None is the outcome of an attempt that crashed or was not made, and `crash` says why."""
 
-    both: int
-    only_first: int
-    only_second: int
-    neither: int
+    start: Start
+    first: bool | None
+    second: bool | None
+    crash: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the pairs so far say, by the plan; `crashed` counts the pairs lost to crashes of each policy."""
+
+    plan: Plan
+    decision: Decision
+    table: Comparison
+    crashed: tuple[int, int]
 
     @property
-    def n(self) -> int:
-        """The number of pairs."""
-        return self.both + self.only_first + self.only_second + self.neither
+    def finished(self) -> bool:
+        """Whether the test has decided, or has no pairs or starts left."""
+        decided = self.decision is not Decision.UNDECIDED
+        return decided or self.table.n == self.plan.test.n_max or self.tried == len(self.plan.starts)
 
     @property
-    def difference(self) -> float:
-        """The success rate over all pairs of the first minus that of the second."""
-        return (self.only_first - self.only_second) / self.n
+    def tried(self) -> int:
+        """How many starts have been tried, crashes included."""
+        return self.table.n + sum(self.crashed)
 
     @property
-    def p_value(self) -> float:
-        """Two-sided exact McNemar p: under no difference a discordant pair favours either side with probability 1/2.
+    def rates(self) -> tuple[Rate, Rate]:
+        """The success rates of both over the counted pairs; after an early stop they exaggerate the difference."""
+        table = self.table
+        return Rate(table.both + table.only_first, table.n), Rate(table.both + table.only_second, table.n)
 
-        Source: McNemar, Psychometrika 12, 1947; the exact form is the binomial test on the discordant pairs.
-        """
-        discordant = self.only_first + self.only_second
-        return float(stats.binomtest(self.only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    def __str__(self) -> str:
+        first, second, test = self.plan.first.name, self.plan.second.name, self.plan.test
+        what = {
+            Decision.FIRST: f"{first} is better than {second}",
+            Decision.SECOND: f"{second} is better than {first}",
+            Decision.UNDECIDED: f"{first} and {second}: "
+            + ("not distinguishable" if self.finished else "no decision yet"),
+        }
+        by = f"{type(test).__name__}, {test.alternative}, alpha {test.alpha:g}"
+        lines = [what[self.decision], f"after {self.table.n} of at most {test.n_max} pairs ({by})"]
+        if self.finished and self.decision is Decision.UNDECIDED:
+            lines.append(_blind_below(self.plan.detectable))
+        if self.table.n:
+            lines += [f"{name}: {rate}" for name, rate in zip((first, second), self.rates, strict=True)]
+            low, high = (100 * end for end in self.table.interval())
+            lines.append(f"difference: {100 * self.table.difference:+.0f} points [{low:+.0f}, {high:+.0f}]")
+        crashes = [f"{count} of {name}" for name, count in zip((first, second), self.crashed, strict=True) if count]
+        return "\n".join(lines + ([f"crashed, not counted: {', '.join(crashes)}"] if crashes else []))
 
 
-def paired(first: Sequence[bool], second: Sequence[bool]) -> Comparison:
-    """Return the paired table of two success lists; entry i of both must be the same start."""
-    if len(first) != len(second) or not first:
-        raise KinemaError(f"cannot pair {len(first)} with {len(second)} episodes")
-    pairs = list(zip(map(bool, first), map(bool, second), strict=True))
-    return Comparison(
-        both=pairs.count((True, True)),
-        only_first=pairs.count((True, False)),
-        only_second=pairs.count((False, True)),
-        neither=pairs.count((False, False)),
-    )
+def _blind_below(smallest: float | None) -> str:
+    if smallest is None:
+        return "so few pairs find no difference with a chance of 80 %"
+    return f"underpowered below {percent(smallest)} points: such differences are missed with a chance of over 20 %"
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted for there being several of them (Holm, Scand. J. Statist. 6, 1979)."""
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
+def verdict(plan: Plan, pairs: Sequence[Pair]) -> Verdict:
+    """Return what `pairs`, those of the plan's first starts, say; pairs after the first decision are an error."""
+    nothing = Verdict(plan=plan, decision=Decision.UNDECIDED, table=Comparison(), crashed=(0, 0))
+    return reduce(extended, pairs, nothing)
+
+
+def extended(known: Verdict, pair: Pair) -> Verdict:
+    """Return the verdict after one more pair; raises KinemaError unless it is the next of a comparison still open."""
+    if known.finished:
+        raise KinemaError(f"{pair.start} was tried after the comparison had ended")
+    if pair.start != known.plan.starts[known.tried]:
+        raise KinemaError(f"pair {known.tried} is of {pair.start}, which the plan does not have there")
+    if pair.first is None:
+        return replace(known, crashed=(known.crashed[0] + 1, known.crashed[1]))
+    if pair.second is None:
+        return replace(known, crashed=(known.crashed[0], known.crashed[1] + 1))
+    table = known.table.plus(pair.first, pair.second)
+    return replace(known, table=table, decision=known.plan.test.decide(table))
+
+
+def compare(
+    plan: Plan,
+    first: Attempt,
+    second: Attempt,
+    *,
+    directory: Path,
+    progress: Callable[[Verdict], None] | None = None,
+) -> Verdict:
+    """Return the verdict of `follow`, trying one start after the other.
+
+    A pair in which an attempt crashes is kept as such: it is not counted and not tried again, and which policy crashed
+    is part of the verdict.
+    """
+    tried = partial(map, lambda start: _attempt(start, first, second))
+    return follow(plan, tried, directory=directory, progress=progress)
+
+
+def follow(
+    plan: Plan,
+    pairs_of: Callable[[Sequence[Start]], Iterable[Pair]],
+    *,
+    directory: Path,
+    progress: Callable[[Verdict], None] | None = None,
+) -> Verdict:
+    """Return the verdict, after as many pairs of the plan as it takes; `plan.json` is there before the first of them.
+
+    `pairs_of` gives the pairs of starts in their order. It may try several at once, but pairs after the deciding one
+    are dropped. A `directory` that holds pairs of this same plan is continued; one of another plan (suite, policies,
+    starts, test) is an error that names the difference.
+    """
+    if (directory / PAIRS_FILE).exists() and not (directory / PLAN_FILE).exists():
+        raise KinemaError(f"{directory} holds pairs without the plan they were made by")
+    register(plan, directory)
+    pairs = load_pairs(plan, directory)
+    known = verdict(plan, pairs)
+    left = iter(() if known.finished else pairs_of(plan.starts[known.tried :]))
+    while not known.finished:
+        pairs.append(next(left))
+        known = extended(known, pairs[-1])
+        document = {"plan": plan.hash, "pairs": [to_data(pair) for pair in pairs]}
+        write_text(directory / PAIRS_FILE, json.dumps(document, indent=1) + "\n")
+        if progress is not None:
+            progress(known)
+    return known
+
+
+def _attempt(start: Start, first: Attempt, second: Attempt) -> Pair:
+    outcomes: list[bool | None] = []
+    for attempt in (first, second):
+        try:
+            outcomes.append(bool(attempt(start)))
+        except KinemaError:
+            raise
+        except Exception as error:  # noqa: BLE001  what a simulator or robot raises cannot be listed here
+            before = outcomes[0] if outcomes else None
+            return Pair(start=start, first=before, second=None, crash=f"{type(error).__name__}: {error}")
+    return Pair(start=start, first=outcomes[0], second=outcomes[1])
+
+
+def load_pairs(plan: Plan, directory: Path) -> list[Pair]:
+    """Return the pairs tried so far, none if there is no file yet; pairs of another plan are an error."""
+    path = directory / PAIRS_FILE
+    if not path.exists():
+        return []
+    document = read_document(path)
+    pairs = from_data(document.get("pairs", []))
+    if document.get("plan") != plan.hash or not all(isinstance(pair, Pair) for pair in pairs):
+        raise KinemaError(f"{path} holds no pairs of the plan beside it")
+    return list(pairs)
+
+
+def to_document(known: Verdict) -> Mapping[str, Any]:
+    """Return the verdict for machines; rates and the difference carry the ends of their 95 % intervals."""
+    plan, table = known.plan, known.table
+    rates = [rate_entry(rate) for rate in known.rates] if table.n else [{}, {}]
+    low, high = table.interval()
+    return {
+        "plan": plan.hash,
+        "decision": known.decision.value,
+        "finished": known.finished,
+        "pairs": table.n,
+        "test": to_data(plan.test),
+        "first": {**asdict(plan.first), "crashed": known.crashed[0], **rates[0]},
+        "second": {**asdict(plan.second), "crashed": known.crashed[1], **rates[1]},
+        "table": to_data(table),
+        "difference": {"difference": table.difference, "low": low, "high": high} if table.n else None,
+        "power": plan.power,
+        "detectable": plan.detectable,
+    }

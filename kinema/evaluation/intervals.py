@@ -1,17 +1,18 @@
-"""Success rates that carry their n and their interval (Wilson, JASA 22, 1927)."""
+"""Success rates that carry their n and their interval."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from scipy import stats
 
-from kinema.core.errors import KinemaError
+from kinema.core.errors import KinemaError, unknown
 
 CONFIDENCE = 0.95
+Method = Literal["wilson", "clopper-pearson", "jeffreys"]
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,23 @@ class Rate:
         """The fraction of successes."""
         return self.successes / self.n
 
-    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Return the two-sided Wilson score interval (low, high)."""
-        ends = stats.binomtest(self.successes, self.n).proportion_ci(confidence, method="wilson")
+    def interval(self, confidence: float = CONFIDENCE, method: Method = "wilson") -> tuple[float, float]:
+        """Return the two-sided interval (low, high) of the true rate, given k successes in n attempts.
+
+        "wilson": the rates p with |k/n - p| <= z sqrt(p(1-p)/n) (Wilson, JASA 22, 1927); right on average over p.
+        "clopper-pearson": the rates that no one-sided exact binomial test at (1 - confidence)/2 rejects (Biometrika 26,
+        1934); covers at least `confidence` for every p, and is wider. "jeffreys": the Bayesian one, quantiles of the
+        posterior Beta(k + 1/2, n - k + 1/2), with the end 0 at k = 0 and 1 at k = n (Brown, Cai and DasGupta 2001).
+        """
+        check_level("confidence", confidence)
+        if method == "jeffreys":
+            posterior = stats.beta(self.successes + 0.5, self.n - self.successes + 0.5)
+            low, high = (float(end) for end in posterior.ppf(((1 - confidence) / 2, (1 + confidence) / 2)))
+            return low if self.successes else 0.0, high if self.successes < self.n else 1.0
+        if method not in ("wilson", "clopper-pearson"):
+            raise unknown("interval", method, ("wilson", "clopper-pearson", "jeffreys"))
+        own = "wilson" if method == "wilson" else "exact"
+        ends = stats.binomtest(self.successes, self.n).proportion_ci(confidence, method=own)
         return float(ends.low), float(ends.high)
 
     def __str__(self) -> str:
@@ -76,6 +91,12 @@ class MeanRate:
     def __str__(self) -> str:
         text = _with_interval(self.rate, self.interval())
         return f"{text} mean of {len(self.rates)} task{'s' * (len(self.rates) > 1)} ({self.successes}/{self.n})"
+
+
+def check_level(name: str, value: float) -> None:
+    """Raise KinemaError unless `value`, a confidence, power or level called `name`, lies between 0 and 1."""
+    if not 0 < value < 1:
+        raise KinemaError(f"{name} {value}: expected a number between 0 and 1, such as 0.95 or 0.05")
 
 
 def _wilson(p: float, n: int, confidence: float) -> tuple[float, float]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from kinema.core.errors import KinemaError, unknown
 from kinema.core.manifest import cores, now, versions
-from kinema.evaluation.compare import Comparison, holm, paired
+from kinema.evaluation.comparison import Comparison, paired
 from kinema.evaluation.intervals import MeanRate, Rate
+from kinema.evaluation.multiple import holm
 from kinema.evaluation.rollout import Trial
 
 

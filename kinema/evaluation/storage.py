@@ -16,7 +16,7 @@ import numpy as np
 from kinema.core.episode import Start
 from kinema.core.errors import KinemaError
 from kinema.core.files import write_bytes, write_text
-from kinema.evaluation.compare import Comparison
+from kinema.evaluation.comparison import Comparison
 from kinema.evaluation.intervals import CONFIDENCE, rate_entry
 from kinema.evaluation.results import ArmResult, Evaluation, Latency, Manifest, Outcome
 from kinema.evaluation.rollout import Trial

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
 from kinema.core.policy import Guide
 from kinema.core.spec import ACTION
 from kinema.core.transform import Transform
-from kinema.nets.base import Context, Rng
+from kinema.nets.base import KV, Context, Extend
+from kinema.nets.noise import Rng
 from kinema.transforms.normalise import Normalise
 
 
@@ -20,7 +21,7 @@ class Head(nn.Module, ABC):
     """Turns a context into chunks of `pred_horizon` actions."""
 
     @abstractmethod
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the loss of each step (B, H) for `action` (B, H, A).
 
         Steps where `mask` (B, H) is False are padding: they carry 0, and what they hold changes nothing. Where robots
@@ -97,7 +98,7 @@ class HasLogProb(ABC):
 class ConditionsTrunk(ABC):
     """A head that gives the trunk a token of its own, made of the demonstrated action or, when acting, of its prior.
 
-    The token comes before those of the encoders. The head's configuration is a `ConditioningConfig`.
+    The token comes before those of the encoders.
     """
 
     @abstractmethod
@@ -128,33 +129,19 @@ class PicksByEmbodiment(ABC):
         """Return the numbers (B,) of the parts for `embodiments`; an unknown one is a SpecMismatch that names it."""
 
 
-def step_mean(error: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean (B, H) of `error` (B, H, A) over the components that `mask` (B, H) or (B, H, A) keeps, or 0."""
-    if mask.ndim == 2:
-        return error.mean(-1) * mask
-    return torch.where(mask, error, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
+def going_on(context: Context, head: Head) -> tuple[Extend, KV]:
+    """Return the trunk that goes on after `context`, and what its attention keeps; raises KinemaError for others."""
+    if context.extend is None or context.kv is None:
+        raise no_words(type(head).__name__)
+    return context.extend, context.kv
 
 
-def entry_mean(each: Tensor, mask: Tensor) -> Tensor:
-    """Return what adds `each` (B,) to the loss of every real step (B, H), for losses of whole chunks.
-
-    Weighted so that the mean over the real steps of all entries is the mean of `each` over entries with real steps.
-    """
-    steps = mask if mask.ndim == 2 else mask.any(-1)
-    own = steps.sum(-1, keepdim=True)
-    weight = steps.sum() / (own * (own > 0).sum()).clamp(min=1)
-    return torch.where(steps, each[:, None] * weight, 0.0)
-
-
-def refuse_dropout(head: str, **learnt_from: nn.Module) -> None:
-    """Raise KinemaError when one of the modules has dropout: what a student learns from it would be random."""
-    for name, module in learnt_from.items():
-        for part in module.modules():
-            if isinstance(part, nn.Dropout) and part.p > 0:
-                raise KinemaError(
-                    f"{head}: the {name} has a dropout of {part.p}, so what the student learns from it would be random"
-                    f"\nfix: dropout 0 in the denoiser of the {name}"
-                )
+def no_words(head: str) -> KinemaError:
+    """Return the error for a trunk that `head` cannot go on with."""
+    return KinemaError(
+        f"{head} goes on with the trunk where the prompt ends, which this trunk cannot do\n"
+        "fix: a trunk that is a language model: kinema.nets.trunks.language_model"
+    )
 
 
 def check_scale(head: HeadConfig, transforms: Sequence[Transform]) -> None:
@@ -172,12 +159,37 @@ class HeadConfig(ABC):
     """Frozen description of a head."""
 
     @property
+    def private(self) -> str | None:
+        """The encoder whose tokens go to the head alone, as `context.private`; most heads have none."""
+        return None
+
+    @property
+    def private_width(self) -> int | None:
+        """How wide the head wants those tokens; None: as the policy's others."""
+        return None
+
+    @property
     def bounded(self) -> bool:
         """Whether the head can neither learn nor make actions outside [-1, 1]."""
         return False
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the head goes on with the trunk where the prompt ends: then the trunk must be an `Extend`."""
+        return False
+
+    def check_words(self, known: int, text: int) -> None:
+        """Raise KinemaError unless a trunk of `known` words can say what the head does; prompts use `text` of them."""
+
     def check_steps(self, steps: int) -> None:
         """Raise KinemaError when a run of `steps` training steps is too short for the head to act after it."""
+
+    def fit(self, chunks: Callable[[], tuple[np.ndarray, np.ndarray]]) -> HeadConfig:
+        """Return this configuration with what it takes from training data; most take nothing.
+
+        `chunks()` are normalised actions (B, H, A) of the training episodes and their mask, as `Head.loss` gets them.
+        """
+        return self
 
     @abstractmethod
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> Head:
@@ -186,8 +198,3 @@ class HeadConfig(ABC):
 
 class ConditioningConfig(HeadConfig):
     """Frozen description of a head that is `ConditionsTrunk`."""
-
-    @property
-    @abstractmethod
-    def private(self) -> str | None:
-        """The encoder whose tokens go to the head alone, or None."""

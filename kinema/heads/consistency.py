@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
-from kinema.heads.base import DenoisingPath, Head, HeadConfig, refuse_dropout, step_mean
+from kinema.heads._losses import refuse_dropout, step_mean
+from kinema.heads.base import DenoisingPath, Head, HeadConfig
 from kinema.heads.flow import Flow
-from kinema.nets.base import Context, Rng, normal, uniform
+from kinema.nets.base import Context
 from kinema.nets.conditioning import detached, repeated
 from kinema.nets.denoisers.base import DenoiserConfig
 from kinema.nets.denoisers.mlp import Mlp
+from kinema.nets.noise import Rng, normal, repeated_rng, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,16 @@ class Consistency(HeadConfig):
     def bounded(self) -> bool:
         """As the teacher."""
         return self.teacher.bounded
+
+    @property
+    def private(self) -> str | None:
+        """As the teacher."""
+        return self.teacher.private
+
+    @property
+    def private_width(self) -> int | None:
+        """As the teacher."""
+        return self.teacher.private_width
 
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> ConsistencyHead:
         """Return the head."""
@@ -59,15 +71,15 @@ class ConsistencyHead(Head):
         self.student = config.denoiser.build(action_width=action_width, pred_horizon=pred_horizon, width=width)
         refuse_dropout("consistency", teacher=self.teacher, student=self.student)
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the teacher's loss plus the student's, per step; the student's has no gradient into the context."""
         taught = self.teacher.loss(context, action, mask, rng=rng)
         draws = self.draws
         clean, real = action.repeat_interleave(draws, dim=0), mask.repeat_interleave(draws, dim=0)
-        learnt = self._disagreement(repeated(detached(context), draws), clean, real, rng)
+        learnt = self._disagreement(repeated(detached(context), draws), clean, real, repeated_rng(rng, draws))
         return taught + learnt.unflatten(0, (-1, draws)).mean(1)
 
-    def _disagreement(self, context: Context, action: Tensor, mask: Tensor, rng: torch.Generator) -> Tensor:
+    def _disagreement(self, context: Context, action: Tensor, mask: Tensor, rng: Rng) -> Tensor:
         """Return |f(x) - f(x one step on)|^2 / c^2 per step, c being what scales F (Song et al. 2023, eq. 7)."""
         path, kept = self.teacher, mask if mask.ndim == 3 else mask[..., None]
         noise = normal(action.shape, rng, action.device)

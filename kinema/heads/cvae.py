@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError, unknown
-from kinema.heads.base import ConditioningConfig, ConditionsTrunk, Head, entry_mean, step_mean
-from kinema.nets.base import Context, Rng, normal
+from kinema.heads._losses import entry_mean, step_mean
+from kinema.heads.base import ConditioningConfig, ConditionsTrunk, Head
+from kinema.nets.base import Context
 from kinema.nets.detr import DecoderLayer, EncoderLayer, fixed_positions, xavier
+from kinema.nets.noise import Rng, normal
 
 Prior = Literal["zero", "normal"]
 Reduction = Literal["all_steps", "real_steps"]
@@ -105,7 +107,7 @@ class CvaeHead(Head, ConditionsTrunk):
             latent = normal(latent.shape, rng, latent.device)
         return self.from_latent(latent)[:, None]
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the absolute error averaged over action components, plus beta * KL, per step."""
         if context.posterior is None:
             raise KinemaError("the loss of a cvae head needs a context that its own posterior has conditioned")

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
-from kinema.heads.base import DenoisingPath, Head, HeadConfig, step_mean
+from kinema.heads._losses import step_mean
+from kinema.heads.base import DenoisingPath, Head, HeadConfig
 from kinema.nets import schedules
-from kinema.nets.base import Context, Rng, normal, uniform
+from kinema.nets.base import Context
 from kinema.nets.conditioning import Conditional, Guidance, repeated
 from kinema.nets.denoisers.base import DenoiserConfig
 from kinema.nets.denoisers.mlp import Mlp
+from kinema.nets.noise import Rng, normal, repeated_rng, uniform
 
 FAINTEST, CLEAREST = 1e-3, 0.2
 """Shares of signal between which acting can begin: below, noise that is predicted a little wrong means actions far out;
@@ -31,6 +33,9 @@ class Diffusion(HeadConfig):
     `clip` bounds the predicted clean actions, and must then be where all normalised actions lie; who predicts "epsilon"
     needs it to begin at the noisiest steps. `eta` 0 draws nothing in DDIM, 1 as much as DDPM. Diffusion Policy has
     clip 1 with actions normalised to [-1, 1], sampler "ddpm" and as many steps as train_steps.
+
+    `past` steps before the newest observed one are denoised with the chunk and cut from it, as in checkpoints of the
+    authors' Diffusion Policy: obs_horizon - 1. Training here knows no actions for them: they are noise, as padding is.
     """
 
     denoiser: DenoiserConfig = field(default_factory=Mlp)
@@ -43,6 +48,7 @@ class Diffusion(HeadConfig):
     spacing: schedules.Spacing = "leading"
     eta: float = 0.0
     draws: int = 4
+    past: int = 0
     guidance: Guidance = field(default_factory=Guidance)
 
     @property
@@ -57,6 +63,8 @@ class Diffusion(HeadConfig):
             raise KinemaError(
                 f"diffusion: draws {self.draws} must be at least 1, eta {self.eta} in [0, 1], clip {self.clip} above 0"
             )
+        if self.past < 0:
+            raise KinemaError(f"diffusion: past {self.past} must be 0 or more")
         if self.eta and self.sampler != "ddim":
             raise KinemaError(f"diffusion: eta {self.eta} is for the sampler 'ddim', not {self.sampler!r}")
         return DiffusionHead(self, action_width=action_width, pred_horizon=pred_horizon, width=width)
@@ -73,7 +81,7 @@ class DiffusionHead(Head, DenoisingPath):
         super().__init__()
         self.config = config
         self.levels = config.steps
-        self.shape = (pred_horizon, action_width)
+        self.shape = (config.past + pred_horizon, action_width)
         with torch.device("cpu"):  # the numbers are read here, also where the weights are on the meta device
             signal = schedules.signal(config.betas, config.train_steps)
             visited = schedules.visited(config.spacing, train_steps=config.train_steps, steps=config.steps)
@@ -83,13 +91,15 @@ class DiffusionHead(Head, DenoisingPath):
             self.register_buffer("signal", signal, persistent=False)
             self.register_buffer("visited", torch.cat([visited, torch.zeros(1, dtype=torch.int64)]), persistent=False)
             self.register_buffer("path", path, persistent=False)
-        denoiser = config.denoiser.build(action_width=action_width, pred_horizon=pred_horizon, width=width)
+        denoiser = config.denoiser.build(action_width=action_width, pred_horizon=self.shape[0], width=width)
         self.net = Conditional(denoiser, config.guidance, width=width)
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the squared error of the prediction averaged over action components and draws, per step."""
         draws, total = self.config.draws, self.config.train_steps
+        action, mask = self._with_past(action), self._with_past(mask)
         clean, real = action.repeat_interleave(draws, dim=0), mask.repeat_interleave(draws, dim=0)
+        rng = repeated_rng(rng, draws)
         noise = normal(clean.shape, rng, clean.device)
         k = (uniform((len(clean), 1), rng, clean.device)[:, 0] * total).long().clamp(max=total - 1)
         level = self.signal[k][:, None, None]
@@ -97,7 +107,7 @@ class DiffusionHead(Head, DenoisingPath):
         x = torch.where(real if real.ndim == 3 else real[..., None], _mixed(clean, noise, level), noise)
         predicted = self.net(x, k / total, repeated(context, draws), rng=rng)
         error = predicted - schedules.target(self.config.prediction, clean, noise, level)
-        return step_mean(error.square(), real).unflatten(0, (-1, draws)).mean(1)
+        return step_mean(error.square(), real).unflatten(0, (-1, draws)).mean(1)[:, self.config.past :]
 
     def predict(self, x: Tensor, level: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Return the clean chunks and the noise (B, H, A) predicted for `x` (B, H, A) at `level` (B,)."""
@@ -118,10 +128,12 @@ class DiffusionHead(Head, DenoisingPath):
             if fresh:
                 x = x + fresh * normal(shape, rng, device)
             before = action
-        return x
+        return x[:, self.config.past :]
 
     def corrupted(self, action: Tensor, noise: Tensor, level: Tensor) -> Tensor:
         """Return sqrt(abar) a + sqrt(1 - abar) eps."""
+        if self.config.past:
+            raise KinemaError(f"diffusion: a student cannot learn from a head with past {self.config.past}, expected 0")
         return _mixed(action, noise, self.path[level][:, None, None])
 
     def advanced(self, x: Tensor, level: Tensor, context: Context) -> Tensor:
@@ -136,6 +148,10 @@ class DiffusionHead(Head, DenoisingPath):
     def time(self, level: Tensor) -> Tensor:
         """Return k / T of the step k that is visited."""
         return self.visited[level] / self.config.train_steps
+
+    def _with_past(self, values: Tensor) -> Tensor:
+        """Return `values` (B, H, ...) behind as many zeros as the chunk has past steps."""
+        return torch.cat([values.new_zeros(len(values), self.config.past, *values.shape[2:]), values], dim=1)
 
 
 def _mixed(action: Tensor, noise: Tensor, level: Tensor) -> Tensor:

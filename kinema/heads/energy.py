@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError, unknown
-from kinema.heads.base import Head, HeadConfig, entry_mean
-from kinema.nets.base import Context, Rng, draw, normal, uniform
+from kinema.heads._losses import entry_mean
+from kinema.heads.base import Head, HeadConfig
+from kinema.nets.base import Context
 from kinema.nets.blocks import ResidualMlp
+from kinema.nets.noise import Rng, draw, normal, uniform
 
 Search = Literal["derivative_free", "langevin"]
 _ROUNDS, _SPREAD = 3, 0.33
@@ -89,7 +91,7 @@ class EnergyHead(Head):
         """Return the derivative (B, N, H, A) of the energies by `chunks`, also where gradients are switched off."""
         return torch.func.grad(lambda values: self.energy(values, readout).sum())(chunks)
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return InfoNCE and the penalty on the slope of each chunk, shared by its real steps."""
         readout = context.readout["action"][:, 0]
         real = (mask if mask.ndim == 3 else mask[..., None])[:, None]

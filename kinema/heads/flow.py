@@ -14,12 +14,14 @@ from torch import Tensor
 
 from kinema.core.errors import KinemaError, unknown
 from kinema.core.policy import Guide
-from kinema.heads.base import AcceptsGuide, DenoisingPath, Head, HeadConfig, step_mean
-from kinema.nets.base import Context, Rng, normal, uniform
+from kinema.heads._losses import step_mean
+from kinema.heads.base import AcceptsGuide, DenoisingPath, Head, HeadConfig
+from kinema.nets.base import Context
 from kinema.nets.conditioning import Conditional, Guidance, repeated
 from kinema.nets.denoisers.base import DenoiserConfig
 from kinema.nets.denoisers.mlp import Mlp
 from kinema.nets.inpainting import pulled
+from kinema.nets.noise import Rng, normal, repeated_rng, uniform
 from kinema.nets.ode import Integrator, advance, check_integrator, integrate
 
 Times = Literal["uniform", "beta"]
@@ -33,6 +35,8 @@ class Flow(HeadConfig):
     weight on noisy times, 1 - (0.999 Beta(1.5, 1) + 0.001) as in pi0. With a `prefix` training gives the first 0 to
     `prefix` steps of chunks clean, each step with a time of its own, and asks only for the others: such a head can be
     held to what is being executed (arXiv 2512.05964).
+
+    `state` names an encoder whose tokens the denoiser reads and the trunk does not, as pi0's expert reads the state.
     """
 
     denoiser: DenoiserConfig = field(default_factory=Mlp)
@@ -42,6 +46,17 @@ class Flow(HeadConfig):
     time: Times = "beta"
     guidance: Guidance = field(default_factory=Guidance)
     prefix: int = 0
+    state: str | None = None
+
+    @property
+    def private(self) -> str | None:
+        """The state."""
+        return self.state
+
+    @property
+    def private_width(self) -> int | None:
+        """As the denoiser reads it."""
+        return self.denoiser.private_width
 
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> FlowHead:
         """Return the head."""
@@ -51,6 +66,11 @@ class Flow(HeadConfig):
             raise unknown("time of a flow", self.time, get_args(Times))
         if not 0 <= self.prefix < pred_horizon:
             raise KinemaError(f"flow: prefix {self.prefix} must be at least 0 and below pred_horizon {pred_horizon}")
+        if self.state is not None and self.denoiser.private_width is None:
+            raise KinemaError(
+                f"flow: {type(self.denoiser).__name__} reads no tokens beside the trunk's, so the state {self.state!r} "
+                "would reach nothing\nfix: an Expert denoiser, or state None"
+            )
         check_integrator(self.integrator)
         return FlowHead(self, action_width=action_width, pred_horizon=pred_horizon, width=width)
 
@@ -67,10 +87,11 @@ class FlowHead(Head, AcceptsGuide, DenoisingPath):
         denoiser = config.denoiser.build(action_width=clocked, pred_horizon=pred_horizon, width=width)
         self.net = Conditional(denoiser, config.guidance, width=width)
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the squared velocity error averaged over action components and draws, per step."""
         draws = self.config.draws
         target, real = action.repeat_interleave(draws, dim=0), mask.repeat_interleave(draws, dim=0)
+        rng = repeated_rng(rng, draws)
         noise = normal(target.shape, rng, target.device)
         t = self._times(len(target), rng, target.device)
         known = self._known(len(target), rng, target.device) & (real if real.ndim == 2 else real.any(-1))

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from kinema.core.errors import KinemaError, unknown
 from kinema.heads.base import HasLogProb, Head, HeadConfig
-from kinema.nets.base import Context, Rng, draw, normal, uniform
+from kinema.nets.base import Context
 from kinema.nets.blocks import ResidualMlp
+from kinema.nets.noise import Rng, draw, normal, uniform
 
 Noise = Literal["low", "full"]
 _LOW_STD = 1e-4
@@ -80,7 +81,7 @@ class GmmHead(Head, HasLogProb):
         posterior = (log_weights[..., None] + before).log_softmax(1)
         return (posterior + step).logsumexp(1) * real.any(-1)
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the negative log-density of each step given those before it."""
         return -self.log_prob(context, action, mask)
 

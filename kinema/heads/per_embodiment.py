@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError, SpecMismatch, nearest
 from kinema.heads.base import ConditioningConfig, Head, HeadConfig, PicksByEmbodiment
-from kinema.nets.base import Context, Rng
+from kinema.nets.base import Context
+from kinema.nets.noise import Rng
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,11 @@ class PerEmbodiment(HeadConfig):
         """Where any part is."""
         return any(part.head.bounded for part in self.parts.values())
 
+    @property
+    def goes_on(self) -> bool:
+        """Where any part does."""
+        return any(part.head.goes_on for part in self.parts.values())
+
     def check_steps(self, steps: int) -> None:
         """Raise KinemaError when `steps` are too few for a part, however many of them have entries of its robot."""
         for part in self.parts.values():
@@ -54,10 +60,10 @@ class PerEmbodiment(HeadConfig):
                     f"per_embodiment: {name!r} predicts {part.pred_horizon} steps of {part.action_width} components; "
                     f"the policy has {pred_horizon} steps of {action_width}"
                 )
-            if isinstance(part.head, ConditioningConfig):
+            if isinstance(part.head, ConditioningConfig) or part.head.private is not None:
                 raise KinemaError(
-                    f"per_embodiment: {name!r} has a {type(part.head).__name__} head, which conditions the trunk; "
-                    "robots that share the trunk cannot each do so"
+                    f"per_embodiment: {name!r} has a {type(part.head).__name__} head, which conditions the trunk or "
+                    "keeps an encoder for itself; robots that share the trunk cannot each do so"
                 )
         return PerEmbodimentHead(self, action_width=action_width, pred_horizon=pred_horizon, width=width)
 
@@ -84,7 +90,7 @@ class PerEmbodimentHead(Head, PicksByEmbodiment):
                 raise SpecMismatch(f"no head for embodiment {name!r}{nearest(name, names)}\nknown: {', '.join(names)}")
         return torch.tensor([names.index(name) for name in embodiments])
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return each entry's loss by its own part, per step.
 
         Steps beyond a part's horizon carry 0, and those before it count more, so that an entry counts as a whole.

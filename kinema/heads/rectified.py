@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from kinema.core.errors import KinemaError
-from kinema.heads.base import Head, HeadConfig, refuse_dropout, step_mean
+from kinema.heads._losses import refuse_dropout, step_mean
+from kinema.heads.base import Head, HeadConfig
 from kinema.heads.flow import Flow
-from kinema.nets.base import Context, Rng, uniform
+from kinema.nets.base import Context
 from kinema.nets.conditioning import detached, repeated
 from kinema.nets.denoisers.base import DenoiserConfig
 from kinema.nets.denoisers.mlp import Mlp
+from kinema.nets.noise import Rng, repeated_rng, uniform
 from kinema.nets.ode import integrate
 
 
@@ -32,6 +34,16 @@ class Rectified(HeadConfig):
     steps: int = 1
     at_noise: float = 0.5
     draws: int = 4
+
+    @property
+    def private(self) -> str | None:
+        """As the teacher."""
+        return self.teacher.private
+
+    @property
+    def private_width(self) -> int | None:
+        """As the teacher."""
+        return self.teacher.private_width
 
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> RectifiedHead:
         """Return the head."""
@@ -53,11 +65,11 @@ class RectifiedHead(Head):
         self.student = config.denoiser.build(action_width=action_width, pred_horizon=pred_horizon, width=width)
         refuse_dropout("rectified", teacher=self.teacher)
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the teacher's loss plus the student's, per step; the student's has no gradient into the context."""
         return self.teacher.loss(context, action, mask, rng=rng) + self._reflow(detached(context), mask, rng)
 
-    def _reflow(self, context: Context, mask: Tensor, rng: torch.Generator) -> Tensor:
+    def _reflow(self, context: Context, mask: Tensor, rng: Rng) -> Tensor:
         """Return |v(x_t, t) - (x_1 - x_0)|^2 per step for x_1 = teacher(x_0), averaged over the draws of t."""
         draws = self.config.draws
         with torch.no_grad():
@@ -65,8 +77,8 @@ class RectifiedHead(Head):
             action = self.teacher.carry(noise, context)
         noise, action = noise.repeat_interleave(draws, dim=0), action.repeat_interleave(draws, dim=0)
         # What is left of a uniform number above the share is uniform again.
-        t = (uniform((len(noise), 1), rng, noise.device)[:, 0] - self.config.at_noise).clamp(min=0.0)
-        t = t / max(1.0 - self.config.at_noise, 1e-6)
+        drawn = uniform((len(noise), 1), repeated_rng(rng, draws), noise.device)[:, 0]
+        t = (drawn - self.config.at_noise).clamp(min=0.0) / max(1.0 - self.config.at_noise, 1e-6)
         velocity = self.student(torch.lerp(noise, action, t[:, None, None]), t, repeated(context, draws))
         error = (velocity - (action - noise)).square()
         return step_mean(error, mask.repeat_interleave(draws, dim=0)).unflatten(0, (-1, draws)).mean(1)

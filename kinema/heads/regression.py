@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kinema.core.errors import KinemaError, unknown
-from kinema.heads.base import Head, HeadConfig, step_mean
-from kinema.nets.base import Context, Rng
+from kinema.heads._losses import step_mean
+from kinema.heads.base import Head, HeadConfig
+from kinema.nets.base import Context
 from kinema.nets.blocks import ResidualMlp
+from kinema.nets.noise import Rng
 
 Loss = Literal["mse", "l1", "huber"]
 
@@ -51,7 +52,7 @@ class RegressionHead(Head):
         self.shape = (pred_horizon, action_width)
         self.predict = ResidualMlp(width, pred_horizon * action_width, blocks=config.blocks)
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the error averaged over action components, per step."""
         return step_mean(self._error(self._chunk(context), action), mask)
 

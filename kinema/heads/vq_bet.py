@@ -7,7 +7,7 @@ quantiser's weights of that moment stay in buffers (`fixed`), which the optimise
 
 The loss jumps at that step: stage 1 is of the order of the actions, stage 2 of `offset_weight` times the actions. The
 rest of the policy stands still in stage 1: it gets no gradient, so that the optimiser leaves it alone and its moments
-begin with stage 2. (Compiled, both stages are one graph and what rests has the gradient 0.)
+begin with stage 2.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError, unknown
-from kinema.heads.base import Head, HeadConfig, LearnsInStages, entry_mean, step_mean
-from kinema.nets.base import Context, Rng, draw, uniform
+from kinema.heads._losses import entry_mean, step_mean
+from kinema.heads.base import Head, HeadConfig, LearnsInStages
+from kinema.nets.base import Context
+from kinema.nets.noise import Rng, draw, uniform
 from kinema.nets.vq import ChunkAutoencoder
 
 COMMITMENT = 5.0
@@ -96,22 +98,21 @@ class VqBetHead(Head, LearnsInStages):
         self.predict_offsets = nn.Linear(width, self.layers * config.codes * size)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: torch.Generator) -> Tensor:
+    def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the loss of the present stage, per step: terms of whole chunks are added to all their real steps."""
         chunk, readout = held(action, mask).flatten(1), context.readout["action"][:, 0]
-        learning, last = self.steps < self.config.quantiser_steps, self.steps <= self.config.quantiser_steps
-        # A compiled graph holds both stages and does not change; eagerly the stage that is not taken is left out.
-        both = torch.compiler.is_compiling()
-        if self.training and (both or bool(last)):
-            self._fix(last)
+        # Numbers, not tensors: a compiled graph is of one stage, and of one only.
+        done = int(self.steps)
+        learning = done < self.config.quantiser_steps
         if self.training:
+            if done == self.config.quantiser_steps:
+                self._fix()
             self.steps.add_(mask.any())  # without entries of its own a part of several robots learns nothing
-        if both:
-            reconstruction = self._reconstruction(chunk, mask, learning, rng)
-            return torch.where(learning, reconstruction, self._prediction(readout, chunk, mask, rng))
-        if bool(learning):
-            return self._reconstruction(chunk, mask, learning, rng)
-        return self._prediction(readout, chunk, mask, rng)
+        if learning:
+            return self._reconstruction(chunk, mask, rng)
+        # Between the stages, until the first step of stage 2 copies it, the quantiser is the one that stage 1 left.
+        between = done == self.config.quantiser_steps and not self.training
+        return self._prediction(self.autoencoder if between else self.fixed, readout, chunk, mask, rng)
 
     def sample(self, context: Context, *, rng: Rng) -> Tensor:
         """Return the chunks of codes drawn at the head's temperature, offsets added; a KinemaError in stage 1."""
@@ -129,24 +130,24 @@ class VqBetHead(Head, LearnsInStages):
         """Go on to stage 2, with the quantiser as it is."""
         self.steps.clamp_(min=self.config.quantiser_steps)
 
-    def _reconstruction(self, chunk: Tensor, mask: Tensor, learning: Tensor, rng: Rng) -> Tensor:
+    def _reconstruction(self, chunk: Tensor, mask: Tensor, rng: Rng) -> Tensor:
         """Return L1 + 5 * commitment per step (B, H), and let the codebooks follow."""
         latent = self.autoencoder.encoder(chunk)
         rounded = self.autoencoder.quantiser(latent)
         error = self._error(self.autoencoder.decoder(rounded.vectors), chunk, mask)
         if self.training:
             keep = mask.flatten(1).any(-1)
-            self.autoencoder.quantiser.learn(latent, rounded.codes, keep, learning, rng=rng)
+            self.autoencoder.quantiser.learn(latent, rounded.codes, keep, rng=rng)
         return error + entry_mean(COMMITMENT * rounded.commitment, mask)
 
-    def _prediction(self, readout: Tensor, chunk: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+    def _prediction(self, fixed: ChunkAutoencoder, readout: Tensor, chunk: Tensor, mask: Tensor, rng: Rng) -> Tensor:
         """Return focal losses of the codes + weighted L1 of the chunk with its offset, per step (B, H)."""
         with torch.no_grad():
-            own = self.fixed.codes(chunk)
+            own = fixed.codes(chunk)
         logits = self._logits(readout)
         weights = logits.new_tensor(self.config.code_weights)
         codes = self._draw(logits, rng) if self.config.offset_for == "sampled" else own
-        error = self._error(self.fixed.decode(codes) + self._offset(readout, codes), chunk, mask)
+        error = self._error(fixed.decode(codes) + self._offset(readout, codes), chunk, mask)
         named = (focal(logits, own, self.config.gamma) * weights).sum(-1)
         return entry_mean(named, mask) + self.config.offset_weight * error
 
@@ -168,10 +169,10 @@ class VqBetHead(Head, LearnsInStages):
         return offsets.gather(2, wanted)[:, :, 0].sum(1)
 
     @torch.no_grad()
-    def _fix(self, when: Tensor) -> None:
+    def _fix(self) -> None:
         live = {**dict(self.autoencoder.named_parameters()), **dict(self.autoencoder.named_buffers())}
         for name, buffer in self.fixed.named_buffers():
-            buffer.copy_(torch.where(when, live[name], buffer))
+            buffer.copy_(live[name])
 
 
 def focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:

@@ -14,11 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
-from kinema.nets.base import Context
+from kinema.nets.attention import join_heads, split_heads
+from kinema.nets.base import Context, KeyValue
 from kinema.nets.blocks import ResidualBlock
-
-KeyValue = tuple[Tensor, Tensor]
-"""Keys and values (B, heads, L, D / heads)."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +97,10 @@ class DecoderBlock(nn.Module):
         if past is not None:
             key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
         own = F.scaled_dot_product_attention(query, key, value, is_causal=hidden.shape[1] > 1)
-        hidden = hidden + self.leave_self(self._join(own))
+        hidden = hidden + self.leave_self(join_heads(own))
         query = self._split(self.query(self.norm_cross(hidden)))
         seen = F.scaled_dot_product_attention(query, *context, attn_mask=mask)
-        return self.mlp(hidden + self.leave_cross(self._join(seen))), (key, value)
+        return self.mlp(hidden + self.leave_cross(join_heads(seen))), (key, value)
 
     def _split(self, values: Tensor) -> Tensor:
-        return values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def _join(self, values: Tensor) -> Tensor:
-        return values.transpose(1, 2).flatten(2)
+        return split_heads(values, self.heads)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
-from kinema.nets.base import Context, Rng, uniform
+from kinema.nets.base import Context
 from kinema.nets.denoisers.base import Denoiser
+from kinema.nets.noise import Rng, uniform
 
 LARGEST_SCALE = 20.0
 
@@ -42,6 +45,11 @@ class Conditional(nn.Module):
 
     def __init__(self, denoiser: Denoiser, guidance: Guidance, *, width: int) -> None:
         super().__init__()
+        if guidance.dropout > 0 and denoiser.reads_kv:
+            raise KinemaError(
+                f"guidance: dropout {guidance.dropout} replaces the trunk's tokens; {type(denoiser).__name__} reads "
+                "its keys and values; expected dropout 0"
+            )
         self.denoiser = denoiser
         self.guidance = guidance
         self.nothing = nn.Parameter(torch.zeros(width)) if guidance.dropout > 0 else None
@@ -72,22 +80,25 @@ class Conditional(nn.Module):
 
 def repeated(context: Context, times: int) -> Context:
     """Return the context with each of its B entries `times` times in a row."""
-    return replace(
-        context,
-        tokens=context.tokens.repeat_interleave(times, dim=0),
-        mask=context.mask.repeat_interleave(times, dim=0),
-        readout={name: value.repeat_interleave(times, dim=0) for name, value in context.readout.items()},
-        embodiment=None if context.embodiment is None else context.embodiment.repeat_interleave(times),
-        own=None if context.own is None else context.own.repeat_interleave(times),
-    )
+    return _mapped(context, lambda value: value.repeat_interleave(times, dim=0))
 
 
 def detached(context: Context) -> Context:
     """Return the context without its gradient: what reads it trains nothing before it."""
+    positions = None if context.positions is None else context.positions.detach()
+    return replace(_mapped(context, torch.Tensor.detach), positions=positions)
+
+
+def _mapped(context: Context, change: Callable[[Tensor], Tensor]) -> Context:
+    """Return the context with all that has an entry for each of the batch changed."""
+    optional = ("private", "posterior", "embodiment", "own")
+    given = {name: getattr(context, name) for name in optional}
+    changed: dict[str, Any] = {name: None if value is None else change(value) for name, value in given.items()}
     return replace(
         context,
-        tokens=context.tokens.detach(),
-        readout={name: value.detach() for name, value in context.readout.items()},
-        positions=None if context.positions is None else context.positions.detach(),
-        posterior=None if context.posterior is None else context.posterior.detach(),
+        tokens=change(context.tokens),
+        mask=change(context.mask),
+        readout={name: change(value) for name, value in context.readout.items()},
+        kv=None if context.kv is None else tuple((change(key), change(value)) for key, value in context.kv),
+        **changed,
     )

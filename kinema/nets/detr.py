@@ -5,11 +5,14 @@ Normalisation comes after each residual, as in the original transformer.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
+from kinema.nets.attention import join_heads, split_heads
 
 
 class Attention(nn.Module):
@@ -17,7 +20,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.head_width, self.dropout = width // heads, dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -26,16 +29,20 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Return (B, n, D) for `query` (B or 1, n, D), from `value` (B, N, D) where `mask` (B, N) has it present."""
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         seen = None if mask is None else mask[:, None, None]
         drop = self.dropout if self.training else 0.0
-        q, k, v = (
-            F.linear(given, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for given, weight, bias in zip((query, key, value), weights, biases, strict=True)
-        )
+        # Query and key of self-attention are of the same tokens: one product makes both.
+        given, parts = ((key, value), (2, 1)) if query is key else ((query, key, value), (1, 1, 1))
+        sizes = [part * query.shape[-1] for part in parts]
+        weights, biases = self.in_proj_weight.split(sizes), self.in_proj_bias.split(sizes)
+        made = [
+            split_heads(F.linear(one, weight, bias), len(bias) // self.head_width)
+            for one, weight, bias in zip(given, weights, biases, strict=True)
+        ]
+        q, k, v = (*made[0].chunk(2, dim=1), made[1]) if query is key else made
         q = q.expand(len(k), -1, -1, -1)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=drop)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return self.out_proj(join_heads(mixed))
 
 
 class _Layer(nn.Module):
@@ -53,7 +60,8 @@ class _Layer(nn.Module):
 
     def _self(self, x: Tensor, positions: Tensor, mask: Tensor | None, first: int | None = None) -> Tensor:
         placed = x + positions
-        return self.norm_self(x[:, :first] + self.dropout(self.attend_self(placed[:, :first], placed, x, mask)))
+        asking = placed if first is None else placed[:, :first]
+        return self.norm_self(x[:, :first] + self.dropout(self.attend_self(asking, placed, x, mask)))
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.norm_mlp(x + self.dropout(self.mlp(x)))
@@ -100,3 +108,23 @@ def fixed_positions(count: int, width: int, device: torch.device) -> Tensor:
     rate = 10000.0 ** (-2.0 * (index // 2).double() / width)
     angle = torch.arange(count, device=device).double()[:, None] * rate
     return torch.where(index % 2 == 0, angle.sin(), angle.cos()).float()
+
+
+def fixed_grid(rows: int, columns: int, width: int, device: torch.device) -> Tensor:
+    """Return sine and cosine positions (`rows` * `columns`, `width`) in an image, row by row.
+
+    Half of the width says the row, half the column, both counted from 1 to 2 pi at the last (Carion et al. 2020).
+    """
+    if width % 4:
+        raise KinemaError(f"positions in an image: width {width} must be a multiple of 4")
+    half = width // 2
+    index = torch.arange(half, device=device)
+    rate = 10000.0 ** (-2.0 * (index // 2).double() / half)
+
+    def placed(count: int) -> Tensor:
+        place = torch.arange(1, count + 1, device=device).double() / (count + 1e-6) * (2.0 * math.pi)
+        angle = place[:, None] * rate
+        return torch.where(index % 2 == 0, angle.sin(), angle.cos()).float()
+
+    down, right = placed(rows)[:, None].expand(-1, columns, -1), placed(columns)[None].expand(rows, -1, -1)
+    return torch.cat([down, right], dim=-1).flatten(0, 1)

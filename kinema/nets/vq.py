@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
-from kinema.nets.base import Rng, draw, uniform
+from kinema.nets.noise import Rng, draw, uniform
 
 SMOOTHING = 1e-5
 
@@ -83,28 +83,31 @@ class ResidualQuantiser(nn.Module):
         return self.codebook[torch.arange(layers, device=codes.device), codes].sum(-2)
 
     @torch.no_grad()
-    def learn(self, vectors: Tensor, codes: Tensor, keep: Tensor, when: Tensor, *, rng: Rng) -> None:
-        """Move the codebooks towards the `vectors` (B, D) that chose `codes` (B, Q), if `when` (bool) is true.
+    def learn(self, vectors: Tensor, codes: Tensor, keep: Tensor, *, rng: Rng) -> None:
+        """Move the codebooks towards the `vectors` (B, D) that chose `codes` (B, Q).
 
         Entries where `keep` (B,) is False count for nothing; without any that is kept nothing moves.
         """
         with torch.autocast(vectors.device.type, enabled=False):
-            self._follow(vectors.detach().float(), codes, keep, when & keep.any(), rng)
+            self._follow(vectors.detach().float(), codes, keep, rng)
 
-    def _follow(self, residual: Tensor, codes: Tensor, keep: Tensor, when: Tensor, rng: Rng) -> None:
+    def _follow(self, residual: Tensor, codes: Tensor, keep: Tensor, rng: Rng) -> None:
+        some = keep.any()
+        rate = (1.0 - self.decay) * some
         for layer, book in enumerate(self.codebook.unbind()):
             hits = nn.functional.one_hot(codes[:, layer], book.shape[0]).float() * keep[:, None]
-            count = torch.lerp(self.count[layer], hits.sum(0), 1.0 - self.decay)
-            total = torch.lerp(self.total[layer], hits.T @ residual, 1.0 - self.decay)
+            count = torch.lerp(self.count[layer], hits.sum(0), rate)
+            total = torch.lerp(self.total[layer], hits.T @ residual, rate)
             if self.revive:
-                dead = count < self.revive * count.mean()
+                dead = some & (count < self.revive * count.mean())
                 rows = draw(torch.where(keep, 0.0, -torch.inf), uniform(count.shape, rng, count.device))
                 count = torch.where(dead, count.mean(), count)
                 total = torch.where(dead[:, None], residual[rows] * count[:, None], total)
             share = (count + SMOOTHING) / (count.sum() + SMOOTHING * len(count)) * count.sum()
             residual = residual - book[codes[:, layer]]
-            for buffer, new in ((self.count, count), (self.total, total), (self.codebook, total / share[:, None])):
-                buffer[layer] = torch.where(when, new, buffer[layer])
+            moved = torch.where(some, total / share[:, None], book)
+            for buffer, new in ((self.count, count), (self.total, total), (self.codebook, moved)):
+                buffer[layer] = new
 
 
 class ChunkAutoencoder(nn.Module):

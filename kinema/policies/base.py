@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from kinema.core.config import to_data
 from kinema.core.errors import KinemaError, SpecMismatch, nearest
 from kinema.core.policy import Chunk, ChunkSampler, Guide, Observation
 from kinema.core.rng import seed_of
-from kinema.core.spec import ACTION, EMBODIMENT, RobotSpec, check_observation
+from kinema.core.spec import ACTION, RobotSpec, check_observation
 from kinema.core.transform import Chain, Statistics, Transform
-from kinema.heads.base import ConditioningConfig, ConditionsTrunk, HeadConfig, PicksByEmbodiment, check_scale, guidable
-from kinema.nets.base import Context, EncoderConfig, Rng, TrunkConfig
+from kinema.heads.base import HeadConfig, check_scale, guidable
+from kinema.nets.base import EncoderConfig, TrunkConfig
+
+if TYPE_CHECKING:
+    from kinema.policies.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,12 @@ class PolicyConfig:
         check_scale(self.head, self.transforms)
 
     @property
+    def widths(self) -> Mapping[str, int]:
+        """How wide the tokens of each encoder are."""
+        own = self.head.private_width or self.width
+        return {name: own if name == self.head.private else self.width for name in self.encoders}
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """The keys of an observation that the policy needs."""
         keys = [key for encoder in self.encoders.values() for key in encoder.reads]
@@ -64,71 +70,23 @@ class PolicyConfig:
         """Return the part of `spec` that this policy uses; a missing camera or vector is an error."""
         return replace(spec, observation=spec.observation.select(self.reads))
 
-    def fit(self, measure: Callable[[Chain], Statistics]) -> PolicyConfig:
-        """Return the configuration with the transforms' statistics filled in and outside weights pinned.
+    def fit(
+        self,
+        measure: Callable[[Chain], Statistics],
+        chunks: Callable[[Chain], tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> PolicyConfig:
+        """Return the configuration with what it takes from the training data, and outside weights pinned.
 
         `measure` returns the statistics of training samples after the transforms that it is given: each transform is
-        fitted to what those before it leave.
+        fitted to what those before it leave. `chunks` returns actions (B, H, A) and their mask after all transforms,
+        for heads that are fitted too.
         """
         done: tuple[Transform, ...] = ()
         for transform in self.transforms:
             done = (*done, transform.fit(measure(Chain(done))))
         pinned = {name: encoder.pinned() for name, encoder in self.encoders.items()}
-        return replace(self, transforms=done, encoders=pinned)
-
-
-class Network(nn.Module):
-    """The trained part: samples in transformed space to losses and chunks."""
-
-    def __init__(self, config: PolicyConfig, spec: RobotSpec) -> None:
-        super().__init__()
-        self.conditions = {name: encoder.condition for name, encoder in config.encoders.items()}
-        Chain(config.transforms).check(spec)
-        seen = Chain(config.transforms).observed(spec.observation)
-        built = {
-            name: encoder.build(seen, obs_horizon=config.obs_horizon, width=config.width)
-            for name, encoder in config.encoders.items()
-        }
-        self.encoders = nn.ModuleDict(built)
-        self.embodiment = spec.embodiment
-        self.private = _private(config)
-        tokens = sum(encoder.tokens for name, encoder in built.items() if name != self.private)
-        tokens += isinstance(config.head, ConditioningConfig)
-        self.trunk = config.trunk.build(tokens=tokens, width=config.width)
-        sizes = {"pred_horizon": config.pred_horizon, "width": config.width}
-        self.head = config.head.build(action_width=spec.action.width, **sizes)
-
-    def context(
-        self, sample: Mapping[str, Any], rng: Rng, *, action: Tensor | None = None, mask: Tensor | None = None
-    ) -> Context:
-        """Return what the head reads, for a batch of samples; `action` and `mask` are given in training."""
-        tokens: dict[str, Tensor] = {}
-        for name, encoder in self.encoders.items():
-            condition = self.conditions[name]
-            given = None if condition is None else tokens[condition].mean(1)
-            tokens[name] = encoder(sample, given)
-        batch, posterior = len(next(iter(tokens.values()))), None
-        seen = None if self.private is None else tokens.pop(self.private)
-        if isinstance(self.head, ConditionsTrunk):
-            if action is None or mask is None:
-                own = self.head.prior(batch, rng=rng)
-            else:
-                own, posterior = self.head.condition(seen, action, mask, rng=rng)
-            tokens = {"": own, **tokens}
-        joined = torch.cat(list(tokens.values()), dim=1)
-        context = self.trunk(joined, torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device))
-        if isinstance(self.head, PicksByEmbodiment):
-            names = sample.get(EMBODIMENT, [self.embodiment] * batch)
-            return replace(context, embodiment=self.head.pick(names).to(joined.device))
-        return replace(context, posterior=posterior)
-
-    def loss(self, batch: Mapping[str, Any], rng: torch.Generator) -> Tensor:
-        """Return the head's loss of each step (B, H); padding carries 0, padded components count for nothing."""
-        mask, components = batch["mask"], batch.get(f"components.{ACTION}")
-        if components is not None:
-            mask = mask[..., None] & components[:, None]
-        context = self.context(batch, rng, action=batch[ACTION], mask=mask)
-        return self.head.loss(context, batch[ACTION], mask, rng=rng)
+        head = self.head if chunks is None else self.head.fit(partial(chunks, Chain(done)))
+        return replace(self, transforms=done, encoders=pinned, head=head)
 
 
 class ComposedPolicy(ChunkSampler):
@@ -190,17 +148,6 @@ class ComposedPolicy(ChunkSampler):
         return np.clip(action, self.spec.action.low, self.spec.action.high).astype(np.float32)
 
 
-def _private(config: PolicyConfig) -> str | None:
-    """Return the encoder whose tokens go to the head alone, if the head names one."""
-    name = config.head.private if isinstance(config.head, ConditioningConfig) else None
-    if name is not None and name not in config.encoders:
-        raise KinemaError(
-            f"the head reads encoder {name!r}, which is not there{nearest(name, config.encoders)}; "
-            f"encoders: {', '.join(config.encoders) or 'none'}"
-        )
-    return name
-
-
 def _batch_size(observation: Observation) -> int:
     for value in observation.values():
         return len(value)
@@ -210,12 +157,3 @@ def _batch_size(observation: Observation) -> int:
 def to_tensor(value: Any, device: torch.device) -> Any:
     """Return arrays as tensors on `device`, texts as they are."""
     return torch.from_numpy(np.ascontiguousarray(value)).to(device) if isinstance(value, np.ndarray) else value
-
-
-def fingerprint(config: PolicyConfig, spec: RobotSpec, network: nn.Module) -> str:
-    """Return the sha256 of configuration, statistics, interface and all weights: the identity of a trained policy."""
-    digest = hashlib.sha256(json.dumps(to_data((config, spec)), sort_keys=True).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
+from kinema.core.config import TRUSTED
 from kinema.core.errors import DataError, KinemaError
-from kinema.core.rng import seed_of
-from kinema.core.spec import INSTRUCTION, RobotSpec, check_compatible
-from kinema.core.transform import Chain, Sample, Statistics
+from kinema.core.spec import RobotSpec, check_compatible
+from kinema.core.transform import Chain
 from kinema.data.exclude import excluded_episodes
-from kinema.data.lerobot.reader import Dataset, EpisodeRecord
-from kinema.data.loader import Augment, Loader, split_episodes
-from kinema.data.mixture import Mixture, Part, statistics_by_robot
+from kinema.data.lerobot.reader import Dataset
+from kinema.data.loader import Loader, split_episodes
+from kinema.data.mixture import Mixture, Part
 from kinema.data.shares import SharedDraws, shares
-from kinema.data.stats import streamed
-from kinema.data.windows import Windows
-from kinema.policies.base import Network, PolicyConfig
+from kinema.nets.lora import Adapter, Lora
+from kinema.policies.base import PolicyConfig
+from kinema.policies.network import Network
+from kinema.recipes._fitting import chunks, statistics
 from kinema.recipes._images import Tell, kept_features, sized
 from kinema.recipes._images import windows as windows_of
+from kinema.recipes._samples import held_out_batches, training_sample
+from kinema.recipes._start import Beginning, Trusted
 from kinema.train.config import TrainConfig
 from kinema.transforms.random_shift import RandomShift
-from kinema.transforms.resize import Resize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +67,26 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A complete configuration: nothing else decides what is trained."""
+    """A complete configuration: nothing else decides what is trained.
+
+    `start` is the directory of a run, or of a published backbone, whose weights training begins from; parts that match
+    `fresh` begin anew. With `adapt` only LoRA adapters and what it names train, and the policy goes on needing `start`.
+    """
 
     policy: PolicyConfig
     train: TrainConfig
     data: DataConfig = field(default_factory=DataConfig)
+    start: str | None = None
+    fresh: tuple[str, ...] = ()
+    adapt: Lora | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A recipe brought together with its datasets: ready for the training loop.
 
-    Episodes are numbered through all datasets in their order; `share` of the samples comes from each.
+    Episodes are numbered through all datasets in their order; `share` of the samples comes from each. `adapter` says
+    what the network's own weights are adapters of, the base called as in the recipe.
     """
 
     spec: RobotSpec
@@ -89,13 +98,17 @@ class Prepared:
     held_out_episodes: tuple[int, ...]
     excluded_episodes: tuple[int, ...]
     share: tuple[float, ...]
+    adapter: Adapter | None
 
 
-def prepare(recipe: Recipe, *datasets: Dataset, device: str = "cpu", tell: Tell | None = None) -> Prepared:
+def prepare(
+    recipe: Recipe, *datasets: Dataset, device: str = "cpu", tell: Tell | None = None, trusted: Trusted = TRUSTED
+) -> Prepared:
     """Return network and batches for `recipe` on one or more datasets of one robot.
 
     Statistics come from all rows of the training episodes alone, whatever their weights. The network's initial weights
-    depend on the seed alone. Raises SpecMismatch when the data lacks what the policy reads, or is of several robots.
+    depend on the seed alone, or are those of `recipe.start`, of which only classes of `trusted` packages are loaded.
+    Raises SpecMismatch when the data lacks what the policy reads, or is of several robots.
     Raises KinemaError for a head that learns in stages when the run is too short for them. Features that are to be
     cached are computed on `device`, and `tell` is told of them.
     """
@@ -106,10 +119,9 @@ def prepare(recipe: Recipe, *datasets: Dataset, device: str = "cpu", tell: Tell 
     splits = [_split(recipe, dataset, out) for dataset, out in zip(datasets, excluded, strict=True)]
     both = list(zip(datasets, splits, strict=True))
     plain = [Part(windows=windows_of(policy, dataset, episodes=train)) for dataset, (train, _) in both]
-    policy = policy.fit(partial(_statistics, plain, policy))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of("weights", recipe.train.seed))
-        network = Network(policy, spec)
+    policy = policy.fit(partial(statistics, plain, policy), partial(chunks, plain, policy))
+    begins = Beginning(start=recipe.start, fresh=recipe.fresh, lora=recipe.adapt, seed=recipe.train.seed)
+    network, adapter = begins.network(policy, spec, trusted)
     kept = [_features(recipe.data, policy, dataset, device, tell) for dataset in datasets]
     read = [partial(windows_of, policy, dataset, features=made) for dataset, made in zip(datasets, kept, strict=True)]
     parts = [Part(windows=cut(episodes=train)) for cut, (train, _) in zip(read, splits, strict=True)]
@@ -120,11 +132,12 @@ def prepare(recipe: Recipe, *datasets: Dataset, device: str = "cpu", tell: Tell 
         policy=policy,
         network=network,
         batches=_loader(recipe, parts, share, chain).batches,
-        held_out=partial(_held_out_batches, unseen, chain, recipe.train.batch_size) if unseen else None,
+        held_out=partial(held_out_batches, unseen, chain, recipe.train.batch_size) if unseen else None,
         train_episodes=_numbered(datasets, [train for train, _ in splits]),
         held_out_episodes=_numbered(datasets, [held for _, held in splits]),
         excluded_episodes=_numbered(datasets, [sorted(out) for out in excluded]),
         share=tuple(float(part) for part in share),
+        adapter=adapter,
     )
 
 
@@ -137,20 +150,10 @@ def _features(
     return kept_features(policy, dataset, augmentations=shift, device=device, tell=tell)
 
 
-def _statistics(parts: Sequence[Part], policy: PolicyConfig, before: Chain) -> Statistics:
-    """Return the statistics of the parts' vectors and actions: of all rows, or of windows after transforms `before`."""
-    if all(isinstance(transform, Resize) for transform in before.transforms):
-        [statistics] = statistics_by_robot(parts).values()
-        return statistics
-    vectors = [key for key in policy.reads if key.startswith("vector.")]
-    cut = partial(Windows, keys=vectors, obs_horizon=policy.obs_horizon, pred_horizon=policy.pred_horizon)
-    plain = Mixture([Part(windows=cut(p.windows.dataset, episodes=p.windows.episodes)) for p in parts])
-    return streamed(plain, lambda sample: before.forward(sample)[0])
-
-
 def _loader(recipe: Recipe, parts: Sequence[Part], share: np.ndarray, chain: Chain) -> Loader:
     batch_size, seed = recipe.train.batch_size, recipe.train.seed
-    augment = _training_sample(recipe, parts, chain)
+    data = recipe.data
+    augment = training_sample(parts, chain, random_shift=data.random_shift, paraphrase=data.paraphrase)
     if len(parts) == 1:
         return Loader(parts[0].windows, batch_size=batch_size, seed=seed, augment=augment)
     mixture = Mixture(parts)
@@ -189,44 +192,6 @@ def _shares(data: DataConfig, parts: Sequence[Part]) -> np.ndarray:
     return shares(frames, names=names, alpha=data.alpha, weights=data.weights, weights_mean=data.weights_mean)
 
 
-def _held_out_batches(unseen: Sequence[Windows], chain: Chain, batch_size: int) -> Iterator[dict[str, Any]]:
-    every = max(1, sum(map(len, unseen)) // 2048)  # a fixed, evenly spaced part keeps the measurement short
-    for windows in unseen:
-        rows = np.arange(0, len(windows), every)
-        for begin in range(0, len(rows), batch_size):
-            yield dict(chain.forward(windows.batch(rows[begin : begin + batch_size]))[0])
-
-
 def _numbered(datasets: Sequence[Dataset], chosen: Sequence[Sequence[int]]) -> tuple[int, ...]:
     first = np.cumsum([0] + [len(dataset.episodes) for dataset in datasets])
     return tuple(int(begin) + index for begin, part in zip(first, chosen, strict=False) for index in part)
-
-
-def _training_sample(recipe: Recipe, parts: Sequence[Part], chain: Chain) -> Augment:
-    """Return what happens to a training batch after it was cut from the data: shift, other words, transforms."""
-    shift = RandomShift(pixels=recipe.data.random_shift)
-    told = [part.windows.dataset.episodes[index] for part in parts for index in part.windows.episodes]
-    wordings = paraphrases(told) if recipe.data.paraphrase else {}
-
-    def transformed(sample: Sample, rng: np.random.Generator) -> Sample:
-        shifted = dict(shift(sample, rng))
-        if wordings and INSTRUCTION in shifted:
-            choices = [wordings.get(text, (text,)) for text in shifted[INSTRUCTION]]
-            shifted[INSTRUCTION] = [texts[rng.integers(len(texts))] for texts in choices]
-        return chain.forward(shifted)[0]
-
-    return transformed
-
-
-def paraphrases(episodes: Iterable[EpisodeRecord]) -> dict[str, tuple[str, ...]]:
-    """Return for every instruction of `episodes` all those of the same task, itself among them.
-
-    An instruction that several tasks share stands for itself alone, as it says not which task is meant.
-    """
-    texts: dict[str, set[str]] = {}
-    tasks: dict[str, set[str]] = {}
-    for episode in episodes:
-        task = str(episode.origin.get("task", episode.instruction))
-        texts.setdefault(task, set()).add(episode.instruction)
-        tasks.setdefault(episode.instruction, set()).add(task)
-    return {text: tuple(sorted(texts[next(iter(own))])) if len(own) == 1 else (text,) for text, own in tasks.items()}

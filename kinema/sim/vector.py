@@ -106,10 +106,15 @@ class _Factory:
 
 
 class VectorSimulator:
-    """`num_envs` environments of one suite, each in its own process; slots begin and end episodes independently."""
+    """`num_envs` environments of one suite, each in its own process; slots begin and end episodes independently.
 
-    def __init__(self, suite: Suite, *, num_envs: int, obs_horizon: int) -> None:
+    Where one does not answer within `timeout_s`, `reset` and `step` raise multiprocessing's TimeoutError; after any
+    exception but a KinemaError only `abandon` is left.
+    """
+
+    def __init__(self, suite: Suite, *, num_envs: int, obs_horizon: int, timeout_s: float | None = None) -> None:
         choose_backend()
+        self._timeout_s = timeout_s
         factory = _Factory(suite, obs_horizon)
         self.num_envs = num_envs
         self._starts: list[Start | None] = [None] * num_envs
@@ -129,13 +134,14 @@ class VectorSimulator:
                 self._starts[slot] = starts.get(slot, first)
                 mask[slot] = True
         self._vector.set_attr("start", list(self._starts))
-        observation, _ = self._vector.reset(options={"reset_mask": mask})
+        self._vector.reset_async(options={"reset_mask": mask})
+        observation, _ = self._vector.reset_wait(timeout=self._timeout_s)
         return observation
 
     def step(self, action: np.ndarray) -> SimStep:
         """Run chunks (B, h, A); slots whose episode has ended stay still."""
         self._vector.step_async(action)
-        observation, _, success, truncated, info = self._vector.step_wait()
+        observation, _, success, truncated, info = self._vector.step_wait(timeout=self._timeout_s)
         return SimStep(
             observation=observation,
             success=np.asarray(success, bool),
@@ -146,3 +152,13 @@ class VectorSimulator:
     def close(self) -> None:
         """End the worker processes."""
         self._vector.close()
+
+    def abandon(self) -> None:
+        """End the worker processes at once, whatever they are doing; none is asked, so none can refuse."""
+        for process in self._vector.processes:
+            process.kill()
+            process.join()
+        for pipe in self._vector.parent_pipes:
+            if pipe is not None:
+                pipe.close()
+        self._vector.closed = True

@@ -10,8 +10,10 @@ from kinema.core.errors import KinemaError, unknown
 from kinema.train.optim import OptimConfig, learning_rate_at
 from kinema.train.step import PRECISIONS
 
-CHANGEABLE = ("max_minutes", "checkpoint_every", "keep_checkpoints", "tensorboard")
-"""Fields of TrainConfig that a resumed run may change: none of them changes a number that is computed."""
+CHANGEABLE = ("max_minutes", "checkpoint_every", "keep_checkpoints", "tensorboard", "shard")
+"""Fields of TrainConfig that a resumed run may change: none of them changes a number that is computed.
+
+The number of processes and whether they `shard` change the order of sums alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,9 @@ class TrainConfig:
     `ema_decay` 0 switches averaging off. `precision` "auto" is bf16 autocast where the hardware has it. Held-out loss
     is measured every `evaluate_every` steps and at the end (0: only at the end). `max_minutes` of training in all,
     over resumes, end it early but cleanly; the learning rate follows the steps alone, so that resuming stays exact.
+
+    `batch_size` is that of all processes together. With `shard` they split every tensor of the network between them
+    (FSDP2) instead of keeping a copy each (DDP).
     """
 
     steps: int
@@ -35,6 +40,7 @@ class TrainConfig:
     evaluate_every: int = 500
     max_minutes: float | None = None
     tensorboard: bool = False
+    shard: bool = False
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch_size": 1, "checkpoint_every": 1, "keep_checkpoints": 1, "log_every": 1}

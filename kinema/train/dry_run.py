@@ -13,6 +13,7 @@ from kinema.core.errors import KinemaError
 from kinema.heads.base import LearnsInStages
 from kinema.nets.ema import named_weights
 from kinema.train.config import TrainConfig
+from kinema.train.optim import freeze
 from kinema.train.step import (
     Batch,
     Network,
@@ -29,13 +30,15 @@ from kinema.train.step import (
 class DryRun:
     """One step's loss, its time, an estimate of peak memory, the parameter counts and the parameters without gradient.
 
-    `memory_bytes` adds up weights, gradients, both moments, the average and what the forward pass keeps for the
-    backward pass; it leaves out temporary buffers of single operations, the data and the libraries themselves.
+    `memory_bytes` adds up weights, gradients, both moments, the average and `activation_bytes`, what the forward pass
+    keeps for the backward pass; it leaves out temporary buffers of single operations, the data and the libraries
+    themselves.
     """
 
     loss: float
     step_s: float
     memory_bytes: int
+    activation_bytes: int
     parameters: int
     trainable_parameters: int
     without_gradient: tuple[str, ...]
@@ -43,9 +46,13 @@ class DryRun:
 
 
 def dry_run(network: Network, batch: Batch, config: TrainConfig, *, device: str | torch.device = "cpu") -> DryRun:
-    """Return the cost of one step (the second of two); weights, buffers and modes stay as they are."""
+    """Return the cost of one step (the second of two); weights, buffers and modes stay as they are.
+
+    Parameters that `config` freezes for good are frozen.
+    """
     device = torch.device(device)
     module = as_module(network).to(device)
+    freeze(module, config.optim)
     precision = choose_precision(config.precision, device)
     tensors = to_tensors(batch, device)
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -68,9 +75,7 @@ def dry_run(network: Network, batch: Batch, config: TrainConfig, *, device: str 
             with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
                 _step(network, tensors, rng, precision)
             rng = seeded(rng, "train", config.seed, 0)
-            began_s = time.perf_counter()
-            loss = _step(network, tensors, rng, precision)
-            step_s = time.perf_counter() - began_s
+            loss, step_s = _timed(network, tensors, rng, precision)
             without = _without_gradient(network, tensors, rng, precision)
         finally:
             module.zero_grad(set_to_none=True)
@@ -80,12 +85,13 @@ def dry_run(network: Network, batch: Batch, config: TrainConfig, *, device: str 
             for name, weight in kept.items():
                 weights[name].copy_(weight)
     copies = 3 + bool(config.ema_decay)
-    weight_bytes = sum(w.numel() * w.element_size() for w in named_weights(module).values())
+    weight_bytes = sum(w.numel() * w.element_size() for w in (*module.parameters(), *module.buffers()))
     trained_bytes = sum(p.numel() * p.element_size() for p in trainable.values())
     return DryRun(
         loss=loss,
         step_s=step_s,
         memory_bytes=weight_bytes + copies * trained_bytes + sum(activations.values()),
+        activation_bytes=sum(activations.values()),
         parameters=sum(p.numel() for p in module.parameters()),
         trainable_parameters=sum(p.numel() for p in trainable.values()),
         without_gradient=without,
@@ -102,6 +108,12 @@ def _without_gradient(network: Network, tensors: Batch, rng: torch.Generator, pr
     if staged:
         _step(network, tensors, rng, precision)
     return tuple(name for name, p in module.named_parameters() if p.requires_grad and p.grad is None)
+
+
+def _timed(network: Network, tensors: Batch, rng: torch.Generator, precision: str) -> tuple[float, float]:
+    began_s = time.perf_counter()
+    loss = _step(network, tensors, rng, precision)
+    return loss, time.perf_counter() - began_s
 
 
 def _step(network: Network, tensors: Batch, rng: torch.Generator, precision: str) -> float:

@@ -20,9 +20,11 @@ PLAIN_EVERY_S = 10.0
 class JsonlLog:
     """One JSON object a line, each with `kind` and `step`, flushed as it is written."""
 
-    def __init__(self, path: Path, *, resume_step: int, tensorboard: bool = False) -> None:
-        """Open `path` for appending, after dropping what an earlier run wrote beyond `resume_step`."""
-        self.path = path
+    def __init__(self, path: Path | None, *, resume_step: int, tensorboard: bool = False) -> None:
+        """Open `path` for appending, after dropping what an earlier run wrote beyond `resume_step`; None is no log."""
+        self.path, self._file, self._board = path, None, None
+        if path is None:
+            return
         self._board = _summary_writer(path.parent / "tensorboard", resume_step) if tensorboard else None
         if path.exists():
             kept = [line for line in read_log(path) if line["step"] <= resume_step] if resume_step else []
@@ -34,6 +36,8 @@ class JsonlLog:
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one line."""
+        if self._file is None:
+            return
         line = (json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n").encode()
         try:
             if self._file.write(line) != len(line):
@@ -47,7 +51,8 @@ class JsonlLog:
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

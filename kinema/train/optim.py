@@ -1,15 +1,17 @@
-"""AdamW with decoupled weight decay on matrices only, and its learning-rate schedule."""
+"""AdamW with decoupled weight decay on matrices only, its learning-rate schedule, and what trains when and how fast."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError
+from kinema.core.patterns import matched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,10 @@ class OptimConfig:
     """AdamW (Loshchilov & Hutter 2019): linear warm-up, then a cosine down to `min_lr_fraction` of `learning_rate`.
 
     `clip_norm` bounds the norm of the whole gradient; None measures it only.
+
+    `groups` maps patterns of parameter names to what multiplies their learning rate: {"trunk": 0.1}. `freeze` maps
+    patterns to the first step that moves their parameters, None for never: {"encoders.*": 500}. Until then they have no
+    part in the gradient's norm, no decay and no moments; the schedule of the learning rate does not wait for them.
     """
 
     learning_rate: float = 1e-4
@@ -26,6 +32,8 @@ class OptimConfig:
     warmup_steps: int = 500
     clip_norm: float | None = 1.0
     min_lr_fraction: float = 0.0
+    groups: Mapping[str, float] = field(default_factory=dict)
+    freeze: Mapping[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sound = {
@@ -36,6 +44,8 @@ class OptimConfig:
             "warmup_steps": self.warmup_steps >= 0,
             "clip_norm": self.clip_norm is None or self.clip_norm > 0,
             "min_lr_fraction": 0 <= self.min_lr_fraction <= 1,
+            "groups": all(factor > 0 for factor in self.groups.values()),
+            "freeze": all(step is None or step > 0 for step in self.freeze.values()),
         }
         for name, good in sound.items():
             if not good:
@@ -75,11 +85,34 @@ def decayed(network: nn.Module) -> dict[str, bool]:
     return {name: id(p) not in spared for name, p in network.named_parameters() if p.requires_grad}
 
 
+def freeze(network: nn.Module, config: OptimConfig) -> None:
+    """Take the gradients from the parameters that `config` freezes for good.
+
+    A pattern that matches no trainable parameter is a KinemaError, unless what it matches is frozen already.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for name, pattern in matched(config.freeze, names, option="optim.freeze", kind="parameter").items():
+        if config.freeze[pattern] is None:
+            network.get_parameter(name).requires_grad_(False)
+
+
+def held(network: nn.Module, config: OptimConfig, total: int) -> list[tuple[int, nn.Parameter]]:
+    """Return the trainable parameters that `config` freezes for a while, each after the first step that moves it."""
+    trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    first = {pattern: step for pattern, step in config.freeze.items() if step is not None}
+    for pattern, step in first.items():
+        if step >= total:
+            raise KinemaError(f"optim.freeze: {pattern!r} until step {step} of {total}; None freezes for good")
+    chosen = matched(first, trainable, option="optim.freeze", kind="trainable parameter")
+    return [(first[pattern], trainable[name]) for name, pattern in chosen.items()]
+
+
 def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """Return AdamW over the trainable parameters of `network`, its moments already there as zeros.
 
-    A network without trainable parameters, or with trainable ones in half precision (small updates would round to
-    nothing), is a KinemaError.
+    Each group of parameters has a `factor` of the learning rate beside its weight decay, which
+    `set_learning_rate` uses. A network without trainable parameters, or with trainable ones in half precision (small
+    updates would round to nothing), is a KinemaError.
     """
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     if not parameters:
@@ -88,9 +121,16 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Adam
         if parameter.dtype not in (torch.float32, torch.float64):
             raise KinemaError(f"trainable parameter {name!r} is {parameter.dtype}: keep what is trained in float32")
     which = decayed(network)
+    slower = matched(config.groups, parameters, option="optim.groups", kind="trainable parameter")
+    factor = {name: config.groups[slower[name]] if name in slower else 1.0 for name in parameters}
     groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in parameters.items() if which[name]], "weight_decay": config.weight_decay},
-        {"params": [p for name, p in parameters.items() if not which[name]], "weight_decay": 0.0},
+        {
+            "params": [p for name, p in parameters.items() if (factor[name], which[name]) == (speed, decay)],
+            "weight_decay": config.weight_decay if decay else 0.0,
+            "factor": speed,
+        }
+        for speed in dict.fromkeys([1.0, *config.groups.values()])
+        for decay in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
@@ -101,6 +141,12 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Adam
             "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
         }
     return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group of `optimizer` the learning rate `rate` times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
 
 
 def named_moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError, nearest, unknown
 from kinema.core.rng import seed_of
+from kinema.nets.noise import Rng
 
 Batch = Mapping[str, Any]
 """Key -> numpy array or tensor with leading axis B, or a list of B things; `mask` (B, H) bool: the steps that count."""
@@ -24,10 +25,11 @@ _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 class Network(Protocol):
     """What is trained: an `nn.Module` with a loss per predicted step."""
 
-    def loss(self, batch: Mapping[str, Any], rng: torch.Generator) -> Tensor:
+    def loss(self, batch: Mapping[str, Any], rng: Rng) -> Tensor:
         """Return the loss (B, H) of each predicted step, in normalised action space.
 
-        `rng` lives on the device of the training; every random number of the loss comes from it.
+        `rng` lives on the device of the training; every random number of the loss comes from it. It is a generator for
+        each sample where several processes share a batch, so that what a sample draws does not depend on how.
         """
         ...
 
@@ -89,7 +91,7 @@ def global_rng_kept(device: torch.device) -> Iterator[None]:
         yield
 
 
-def summed_loss(network: Network, batch: Batch, rng: torch.Generator, precision: str) -> tuple[Tensor, int]:
+def summed_loss(network: Network, batch: Batch, rng: Rng, precision: str) -> tuple[Tensor, int]:
     """Return the sum of the losses that the mask keeps, in float32, and their number."""
     mask = batch.get("mask")
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:

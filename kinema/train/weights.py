@@ -38,10 +38,14 @@ def load_weights(module: nn.Module, path: Path) -> None:
     load_into(named_weights(module), path)
 
 
-@torch.no_grad()
 def load_into(live: Mapping[str, Tensor], path: Path) -> None:
     """Copy the tensors of `path` into `live`, after all names, shapes and dtypes have been found equal."""
-    stored = read_tensors(path)
+    fill(live, read_tensors(path), path)
+
+
+@torch.no_grad()
+def fill(live: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path) -> None:
+    """Copy `stored`, of `path`, into `live`, after all names, shapes and dtypes have been found equal."""
     problems = [f"missing {n!r}" for n in live if n not in stored]
     problems += [f"not expected {n!r}" for n in stored if n not in live]
     for name in live:

@@ -85,6 +85,13 @@ class Normalise(Transform):
         centre, scale, _ = self._affine(ACTION, action.shape[-1])
         return (_finite(ACTION, action).astype(np.float64) * scale + centre).astype(np.float32)
 
+    def constant(self, key: str) -> np.ndarray:
+        """Return which components of `key` never change in the data (D,) bool; those that are kept are none of them."""
+        if self.statistics is None:
+            raise KinemaError(f"normalise: no statistics for {key!r}; fit the transform on training data first")
+        width = len(self.statistics[key][MODES[self.modes[key]][0]])
+        return self._affine(key, width)[1] == 0.0
+
     def _affine(self, key: str, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return centre, scale and which stay (width,); the scale of a component that never changes is 0."""
         if self.statistics is None:

@@ -12,7 +12,7 @@ import results
 import torch
 
 from kinema.core.errors import KinemaError
-from kinema.core.names import members
+from kinema.core.names import find, members
 
 SMALL = {**heads.SIZES, "width": 16, "hidden": 8, "heads": 2, "channels": [8, 16, 16], "time_width": 8}
 SMALL |= {"state": 8, "environment": 8, "pred_horizon": 4, "action_width": 2}
@@ -22,7 +22,8 @@ CHEAP = ("act", "diffusion", "vq_bet", "regression", "gmm", "categorical", "flow
 def test_every_head_of_the_repository_has_a_row() -> None:
     kinds = {row.kind for row in heads.ROWS.values()}
     names = {name.replace("-", "_") for name in members("head")}
-    assert names - {"cvae"} <= kinds and "act" in kinds, "act is the policy with the cvae head"
+    assert names - {"cvae"} - set(heads.NOT_ALONE) <= kinds and "act" in kinds, "act is the policy with the cvae head"
+    assert all(find("head", name)().goes_on for name in heads.NOT_ALONE)
 
 
 @pytest.mark.parametrize("kind", CHEAP)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import heads_fork
 import heads_metaworld
@@ -26,7 +27,7 @@ from kinema.heads.flow import Flow
 from kinema.heads.regression import Regression
 from kinema.heads.vq_bet import VqBetHead
 from kinema.nets.denoisers.mlp import Mlp
-from kinema.policies.base import Network
+from kinema.policies.network import Network
 from kinema.sim.fork import Fork
 
 WRONG = {"gates": {"invalid": (0.0, 0.1)}, "near": ("mse", 0.02), "fewer": ("mse", 1.0)}
@@ -46,6 +47,8 @@ def test_every_head_of_the_repository_is_in_the_rows() -> None:
     held = {type(row.config) for row in rows.values()}
     for name, head in heads_rows.heads().items():
         assert head in held or name in heads_rows.left_out(), name
+    alone = {name: reason for name, reason in heads_rows.left_out().items() if "language model" in reason}
+    assert set(alone) == {"parallel-slots", "text-tokens"}
     for name, row in rows.items():
         assert row.fork in heads_rows.FORKS, name
         for other in (row.near, row.fewer):
@@ -125,7 +128,9 @@ def two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table is one row that must hold and one that cannot: the mean is invalid, not valid."""
     mse = Row(config=Regression(loss="mse"), gates={"invalid": (0.9, 1.0)}, steps=100, count=3)
     monkeypatch.setattr(heads_fork, "fork_rows", lambda: {"mse": mse, "wrong": replace(mse, **WRONG)})
-    monkeypatch.setattr(heads_fork, "left_out", lambda: {"asking": "no row gives it codebook"})
+    monkeypatch.setattr(
+        heads_fork, "left_out", lambda: {"asking": "no row gives it codebook", "parallel-slots": heads_rows.GOES_ON}
+    )
 
 
 @pytest.mark.usefixtures("two_rows")
@@ -135,7 +140,9 @@ def test_results_are_written_kept_and_judged(tmp_path: Path, capsys: pytest.Capt
     said = capsys.readouterr().out
     assert "broken: wrong: invalid in [0, 0.1] broken by 2 of 2 seeds" in said
     assert "broken: asking: no row gives it codebook" in said
+    assert "parallel-slots" not in said, "what cannot be measured alone breaks no gate"
     figures = results.read(tmp_path / "heads_fork.json")["figures"]
+    assert figures["parallel-slots"]["unavailable"] == heads_rows.GOES_ON
     assert figures["mse"]["gates"] == {"invalid in [0.9, 1]": "holds"}
     assert figures["mse"]["invalid"]["n"] == 2, "what draws nothing counts once a seed"
     assert figures["wrong"]["gates"]["invalid within 0.02 of mse"] == "holds"
@@ -195,35 +202,42 @@ def arm() -> RobotSpec:
 
 
 def test_what_was_made_with_other_options_is_refused(tmp_path: Path) -> None:
-    run = heads_metaworld.HeadsMetaworld(work=tmp_path, out=tmp_path)
-    directory = run._directory("GMM, 5 modes", 0)
-    keep(directory / "asked.json", run._training("GMM, 5 modes", 0), begun=False)
+    run, name = heads_metaworld.HeadsMetaworld(work=tmp_path, out=tmp_path), "GMM, 5 modes"
+    kept, recipe = run.kept(), run.recipe(name, 0)
+    keep(kept.directory(name, 0) / "asked.json", kept.training(recipe), begun=False)
     with pytest.raises(KinemaError, match=r"train: {'type': .*'steps': 70, .* before .*'steps': 1500"):
-        replace(run, steps=70)._measure("GMM, 5 modes", tmp_path, 0)
+        kept.measure(name, 0, replace(run, steps=70).recipe(name, 0))
     with pytest.raises(KinemaError, match="recorded"):
-        replace(run, demos=7)._measure("GMM, 5 modes", tmp_path, 0)
-    keep(tmp_path / "recorded.json", run._recording(), begun=False)
+        replace(run, demos=7).kept().measure(name, 0, recipe)
+    keep(tmp_path / "recorded.json", kept.recording, begun=False)
     with pytest.raises(KinemaError, match="episodes: 7, before 25"):
         replace(run, demos=7).run()
-    (run._directory("regression, L1", 0)).mkdir()
+    kept.directory("regression, L1", 0).mkdir()
     with pytest.raises(KinemaError, match=r"lacks asked\.json"):
-        run._measure("regression, L1", tmp_path, 0)
+        kept.measure("regression, L1", 0, run.recipe("regression, L1", 0))
 
 
 def test_only_what_these_options_ask_for_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, name = heads_metaworld.HeadsMetaworld(work=tmp_path, out=tmp_path), "GMM, 5 modes"
-    directory = run._directory(name, 0)
-    keep(directory / "asked.json", run._training(name, 0), begun=False)
-    keep(directory / "eval" / "asked.json", run._evaluation(), begun=False)
+    kept = run.kept()
+    directory = kept.directory(name, 0)
+    assert directory == tmp_path / "GMM-5-modes-0"
+    keep(directory / "asked.json", kept.training(run.recipe(name, 0)), begun=False)
+    keep(directory / "eval" / "asked.json", kept.evaluation, begun=False)
     (directory / "run.json").touch()
     (directory / "eval" / storage.EVAL_FILE).touch()
-    found = SimpleNamespace(complete=True, arms=["the arm"])
+    found = SimpleNamespace(complete=True, arms=[SimpleNamespace(name="policy")])
     monkeypatch.setattr(storage, "load_evaluation", lambda path: found)
-    assert run._arm(name, 0) == "the arm" and replace(run, workers=7)._arm(name, 0) == "the arm"
+
+    def arm(**changes: Any) -> Any:
+        other = replace(run, **changes)
+        return other.kept().arm(name, 0, other.recipe(name, 0))
+
+    assert arm() is found.arms[0] and arm(workers=7) is found.arms[0]
     for changes in ({"steps": 70}, {"demos": 7}, {"noise": 7.0}, {"episodes": 7}, {"seed": 7}):
-        assert replace(run, **changes)._arm(name, 0) is None, changes
+        assert arm(**changes) is None, changes
     found.complete = False
-    assert run._arm(name, 0) is None
+    assert arm() is None
     replace(run, demos=7, seed=8)._write()
     command = results.read(tmp_path / "heads_metaworld.json")["command"]
     assert command == "python benchmarks/heads_metaworld.py --demos 7 --seed 8"

@@ -150,3 +150,21 @@ def test_simulators_that_still_start_say_nothing(start: Started, run: Ran, toy_r
     assert arms(out) == []
     assert run(*slow).returncode == 0
     assert len(arms(out)) == 4
+
+
+def test_a_comparison_goes_on_with_the_next_pairs(start: Started, run: Ran, toy_run: Path, tmp_path: Path) -> None:
+    other, out = copied(toy_run, tmp_path / "other"), tmp_path / "out"
+    text = (other / "policy.json").read_text("utf-8")
+    assert '"exec_horizon": 2' in text
+    (other / "policy.json").write_text(text.replace('"exec_horizon": 2', '"exec_horizon": 1'), "utf-8")
+    tasks = ("--suite", "toy:Toy", "--tasks", "both", "--envs", 1, "--n-max", 8, "--test", "lai", "--pause-s", 0.01)
+    command = ("compare", toy_run, other, "--out", out, *tasks)
+    path = out / "pairs.json"
+    interrupted(start(*command), path.exists)
+    before = json.loads(path.read_text())["pairs"]
+    assert 1 <= len(before) < 8
+    ended = run(*command)
+    assert ended.returncode == 0, ended.stderr
+    after = json.loads(path.read_text())["pairs"]
+    assert len(after) == 8 and after[: len(before)] == before
+    assert ended.stdout.startswith("run and other: not distinguishable\n") or " is better than " in ended.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,12 +25,15 @@ ACTION = ActionSpec(
 
 @dataclass(frozen=True, kw_only=True)
 class Toy(Suite):
-    """Two tasks; every step takes `pause_s`, and building an environment `start_s`."""
+    """Two tasks; every step takes `pause_s`, and building an environment `start_s`; some episodes break."""
 
     pause_s: float = 0.0
     start_s: float = 0.0
     embodiment: str = "toy"
     max_steps: int = 30
+    raises: tuple[int, ...] = ()
+    dies: tuple[int, ...] = ()
+    hangs: tuple[int, ...] = ()
 
     @property
     def spec(self) -> RobotSpec:
@@ -55,7 +59,7 @@ class Toy(Suite):
 
     def make(self) -> ToyEnvironment:
         time.sleep(self.start_s)
-        return ToyEnvironment(self.pause_s)
+        return ToyEnvironment(self)
 
     def offering(self, observation: ObservationSpec) -> Toy:
         for camera in observation.cameras:
@@ -68,17 +72,25 @@ class Toy(Suite):
 
 
 class ToyEnvironment(SimEnvironment):
-    def __init__(self, pause_s: float) -> None:
-        self._pause_s = pause_s
+    def __init__(self, suite: Toy) -> None:
+        self._suite = suite
         self._position = self._goal = 0.0
+        self._episode = 0
 
     def begin(self, start: Start) -> None:
         rng = generator("toy", start.seed, start.task, start.episode)
         self._position = float(rng.uniform(-0.3, 0.3))
         self._goal = -1.0 if start.task == "left" else 1.0
+        self._episode = start.episode
 
     def step(self, action: np.ndarray) -> bool:
-        time.sleep(self._pause_s)
+        time.sleep(self._suite.pause_s)
+        if self._episode in self._suite.raises:
+            raise RuntimeError("the simulator diverged")
+        if self._episode in self._suite.dies:
+            os._exit(11)
+        if self._episode in self._suite.hangs:
+            time.sleep(3600)
         self._position += 0.2 * float(np.clip(action, -1, 1)[0])
         return abs(self._position - self._goal) < 0.1
 

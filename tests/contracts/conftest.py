@@ -23,7 +23,7 @@ _REQUIRED: dict[str, Any] = {
     "quantiser_steps": 2,
     "parts": {name: Part(head=Regression(), action_width=2, pred_horizon=5) for name in ("testarm", "otherarm")},
     "camera": "front",
-    "cameras": ("front", "wrist"),
+    "cameras": ("wrist",),
     "vector": "proprioception",
     "vectors": ("proprioception",),
     "pixels": 2,
@@ -31,7 +31,9 @@ _REQUIRED: dict[str, Any] = {
     "width": 20,
     "pose": "hand",
     "state": "joints",
+    "template": "openvla",
     "modes": {"vector.proprioception": "mean_std", "action": "min_max"},
+    "widths": {"vector.proprioception": 5, "action": 12},
 }
 """Values of fields that have no default, by name: a new member with another required field adds it here."""
 
@@ -65,7 +67,7 @@ def robot() -> RobotSpec:
 
 
 @pytest.fixture(scope="session")
-def configure(tiny_vision: Callable[..., Path]) -> Callable[[str, str], Any]:
+def configure(tiny_vision: Callable[..., Path], tiny_t5: Callable[..., Path]) -> Callable[[str, str], Any]:
     """`configure(kind, name)` returns the member's configuration from its defaults."""
 
     def build(kind: str, name: str) -> Any:
@@ -73,7 +75,7 @@ def configure(tiny_vision: Callable[..., Path]) -> Callable[[str, str], Any]:
         given = {}
         for f in fields(member):
             if f.name == "model" and f.default is MISSING:
-                given[f.name] = str(tiny_vision(32, 40))
+                given[f.name] = str(tiny_t5() if name == "t5" else tiny_vision(32, 40))
             elif f.default is MISSING and f.default_factory is MISSING:
                 assert f.name in _REQUIRED, f"{name}: no test value for the required field {f.name!r}"
                 given[f.name] = _REQUIRED[f.name]

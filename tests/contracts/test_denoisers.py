@@ -14,9 +14,19 @@ from kinema.core.config import from_data, to_data
 from kinema.core.names import members
 from kinema.nets.base import Context
 from kinema.nets.denoisers.base import Denoiser, DenoiserConfig
+from kinema.nets.language.sizes import Decoder
 
 BATCH, HORIZON, ACTIONS, WIDTH = 4, 8, 2, 12
-SMALL: dict[str, Any] = {"hidden": 16, "blocks": 2, "layers": 2, "channels": (8, 16), "time_width": 16, "dropout": 0.0}
+SIZE = Decoder(family="llama", layers=2, width=16, hidden=24, heads=2, kv_heads=1, head_width=8, vocabulary=0)
+SMALL: dict[str, Any] = {
+    "hidden": 16,
+    "blocks": 2,
+    "layers": 2,
+    "channels": (8, 16),
+    "time_width": 16,
+    "dropout": 0.0,
+    "size": SIZE,
+}
 """Sizes by field name, so that the tests are quick; a new member with other names is tested at its defaults."""
 
 
@@ -29,7 +39,23 @@ def context_of(seed: int = 1) -> Context:
     mask = torch.ones(BATCH, 3, dtype=torch.bool)
     mask[0, 1:] = False
     readout = torch.randn(BATCH, 1, WIDTH, generator=rng)
-    return Context(tokens=torch.randn(BATCH, 3, WIDTH, generator=rng), mask=mask, readout={"action": readout})
+    tokens = torch.randn(BATCH, 3, WIDTH, generator=rng)
+    kept = torch.randn(SIZE.layers, 2, BATCH, SIZE.kv_heads, 3, SIZE.head_width, generator=rng)
+    private = torch.randn(BATCH, 1, SIZE.width, generator=rng)
+    kv = tuple((keys, values) for keys, values in kept)
+    return Context(tokens=tokens, mask=mask, readout={"action": readout}, kv=kv, private=private)
+
+
+def rows(context: Context, which: slice) -> Context:
+    assert context.kv is not None and context.private is not None
+    return replace(
+        context,
+        tokens=context.tokens[which],
+        mask=context.mask[which],
+        readout={name: value[which] for name, value in context.readout.items()},
+        kv=tuple((keys[which], values[which]) for keys, values in context.kv),
+        private=context.private[which],
+    )
 
 
 def chunks_and_times() -> tuple[Tensor, Tensor]:
@@ -70,8 +96,13 @@ def check_chunk_time_and_context_matter(config: DenoiserConfig) -> None:
 
 def check_absent_tokens_have_no_influence(config: DenoiserConfig) -> None:
     denoiser, (x, t), context = make(config), chunks_and_times(), context_of()
-    tokens = torch.where(context.mask[..., None], context.tokens, torch.tensor(50.0))
-    assert torch.equal(denoiser(x, t, context), denoiser(x, t, replace(context, tokens=tokens)))
+    assert context.kv is not None
+    present, other = context.mask[..., None], torch.tensor(50.0)
+    tokens = torch.where(present, context.tokens, other)
+    kv = tuple(
+        (torch.where(present[:, None], k, other), torch.where(present[:, None], v, other)) for k, v in context.kv
+    )
+    assert torch.equal(denoiser(x, t, context), denoiser(x, t, replace(context, tokens=tokens, kv=kv)))
 
 
 def check_batch_of_one_equals_a_row(config: DenoiserConfig) -> None:
@@ -79,8 +110,7 @@ def check_batch_of_one_equals_a_row(config: DenoiserConfig) -> None:
     together = denoiser(x, t, context)
     for index in range(BATCH):
         row = slice(index, index + 1)
-        readout = {"action": context.readout["action"][row]}
-        alone = denoiser(x[row], t[row], Context(context.tokens[row], context.mask[row], readout))
+        alone = denoiser(x[row], t[row], rows(context, row))
         assert torch.allclose(alone[0], together[index], atol=1e-5)
 
 

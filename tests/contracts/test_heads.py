@@ -14,15 +14,22 @@ from kinema.core.config import from_data, to_data
 from kinema.core.names import find, members
 from kinema.core.policy import Guide
 from kinema.heads.base import AcceptsGuide, ConditionsTrunk, Head, HeadConfig, PicksByEmbodiment
-from kinema.nets.base import Context, Rng
+from kinema.nets.base import Context, Group, Tokens
+from kinema.nets.language.sizes import Decoder
+from kinema.nets.noise import Rng
+from kinema.nets.trunks.language_model import LanguageModel
 
 BATCH, HORIZON, ACTIONS, WIDTH = 4, 5, 2, 32
+TRUNK = LanguageModel(
+    size=Decoder(family="llama", layers=2, width=WIDTH, hidden=64, heads=2, kv_heads=1, head_width=16, vocabulary=280)
+)
 
 PLANTED = """
 from dataclasses import dataclass
 import torch
 from torch import nn
-from kinema.heads.base import Head, HeadConfig, step_mean
+from kinema.heads._losses import step_mean
+from kinema.heads.base import Head, HeadConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Planted(HeadConfig):
@@ -74,8 +81,12 @@ def actions_and_mask() -> tuple[Tensor, Tensor]:
 
 
 def make(config: HeadConfig) -> Head:
+    """Return the head; one that goes on with its trunk has one with it, which learns with it."""
     torch.manual_seed(0)
-    return config.build(action_width=ACTIONS, pred_horizon=HORIZON, width=WIDTH)
+    head = config.build(action_width=ACTIONS, pred_horizon=HORIZON, width=WIDTH)
+    if config.goes_on:
+        head.add_module("trunk", TRUNK.build([Group(name="all", tokens=3)], width=WIDTH))
+    return head
 
 
 def seeded(*seeds: int) -> list[torch.Generator]:
@@ -88,6 +99,10 @@ def given(head: Head, context: Context, token: Tensor | None, posterior: Tensor 
         mask = torch.cat([torch.ones(len(token), 1, dtype=torch.bool), context.mask], dim=1)
         tokens = torch.cat([token, context.tokens], dim=1)
         context = replace(context, tokens=tokens, mask=mask, posterior=posterior)
+    for name, trunk in head.named_children():
+        if name == "trunk":  # the first token is a word, the others are what they are
+            ids = torch.tensor([7, -1, -1]).expand(context.mask.shape)
+            context = trunk(Tokens(context.tokens, context.mask, ids=ids))
     if isinstance(head, PicksByEmbodiment):
         robots = ["testarm" if value > 0 else "otherarm" for value in context.readout["action"][:, 0, 1]]
         context = replace(context, embodiment=head.pick(robots))

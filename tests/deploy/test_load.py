@@ -18,7 +18,8 @@ from kinema.deploy.load import POLICY_FILE, WEIGHTS_FILE, StoredPolicy, load_pol
 from kinema.heads.regression import Regression
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.trunks.fusion import Fusion
-from kinema.policies.base import ComposedPolicy, Network, PolicyConfig, fingerprint
+from kinema.policies.base import ComposedPolicy, PolicyConfig
+from kinema.policies.network import Network, fingerprint
 from kinema.train.weights import save_weights
 from kinema.transforms.normalise import Normalise
 

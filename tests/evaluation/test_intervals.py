@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -84,3 +85,44 @@ def test_entry_carries_counts_and_interval():
     assert {key: round(value, 4) for key, value in entry.items()} == {
         "rate": 0.85, "successes": 17, "n": 20, "low": 0.6396, "high": 0.9476,
     }  # fmt: skip
+
+
+def test_clopper_pearson_and_jeffreys():
+    assert Rate(17, 20).interval(method="clopper-pearson") == pytest.approx((0.6211, 0.9679), abs=5e-5)
+    low, high = Rate(17, 20).interval(method="jeffreys")
+    assert stats.beta.cdf(low, 17.5, 3.5) == pytest.approx(0.025)
+    assert stats.beta.cdf(high, 17.5, 3.5) == pytest.approx(0.975)
+    assert Rate(0, 20).interval(method="jeffreys")[0] == 0
+    assert Rate(20, 20).interval(method="jeffreys")[1] == 1
+    with pytest.raises(KinemaError, match=r"unknown interval 'wald'"):
+        Rate(1, 2).interval(method="wald")
+    with pytest.raises(KinemaError, match="confidence 95: expected"):
+        Rate(1, 2).interval(95)
+
+
+def coverage(n, method, rates):
+    """Return the exact chance, for each true rate, that the interval holds it."""
+    ends = [Rate(k, n).interval(method=method) for k in range(n + 1)]
+    inside = np.array([(low <= rates) & (rates <= high) for low, high in ends])
+    return (stats.binom.pmf(np.arange(n + 1)[:, None], n, rates) * inside).sum(axis=0)
+
+
+@pytest.mark.parametrize("n", [10, 20, 50])
+def test_exact_coverage(n):
+    rates = np.linspace(0.001, 0.999, 999)
+    middle = (rates >= 0.1) & (rates <= 0.9)
+    wilson = coverage(n, "wilson", rates)
+    assert wilson.mean() > 0.95
+    assert wilson[middle].min() > 0.915
+    assert wilson.min() > 0.84  # just beside 0 and 1 every approximate interval dips
+    assert coverage(n, "clopper-pearson", rates).min() >= 0.95
+    assert 0.945 < coverage(n, "jeffreys", rates).mean() < 0.955
+
+
+def test_the_textbook_interval_does_not_cover():
+    """p -/+ 1.96 sqrt(p (1 - p) / n), at n = 20 and p = .95, holds the truth 64 % of the time; its end is past 1."""
+    k = np.arange(21)
+    half = 1.96 * np.sqrt(k / 20 * (1 - k / 20) / 20)
+    assert (k / 20 + half)[17] > 1.006
+    inside = np.abs(k / 20 - 0.95) <= half
+    assert stats.binom.pmf(k, 20, 0.95)[inside].sum() < 0.65

@@ -72,3 +72,16 @@ def test_half_of_what_belongs_together_is_drawn_apart(fit: Callable[..., Any]) -
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(KinemaError, match=r"temperature -1\.0 must be at least 0"):
         head_of(Categorical(temperature=-1.0))
+
+
+def test_each_number_can_have_a_readout_token_of_its_own() -> None:
+    head = head_of(Categorical(codec=BINS, each=True))
+    readout = torch.randn(2, 7, 8, generator=torch.Generator().manual_seed(1))
+    context = Context(tokens=readout, mask=torch.ones(2, 7, dtype=torch.bool), readout={"action": readout})
+    logits = head.logits(context)
+    assert logits.shape == (2, 3, 2, 256) and isinstance(head.predict, torch.nn.Linear)
+    for step, number in ((0, 0), (1, 1), (2, 0)):
+        expected = readout[:, 2 * step + number] @ head.predict.weight.T + head.predict.bias
+        assert torch.allclose(logits[:, step, number], expected, atol=1e-6)
+    with pytest.raises(KinemaError, match="categorical: 6 numbers want a readout token each, got 1"):
+        head.logits(context_of(2))

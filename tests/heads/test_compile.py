@@ -16,12 +16,13 @@ from kinema.heads.consistency import Consistency
 from kinema.heads.diffusion import Diffusion
 from kinema.heads.flow import Flow
 from kinema.heads.rectified import Rectified
-from kinema.nets import base
-from kinema.nets.base import Context, Rng
+from kinema.nets import noise
+from kinema.nets.base import Context
 from kinema.nets.conditioning import Guidance
 from kinema.nets.denoisers.mlp import Mlp
 from kinema.nets.denoisers.transformer import Transformer
 from kinema.nets.denoisers.unet1d import Unet1d
+from kinema.nets.noise import Rng
 
 SMALL = Mlp(hidden=8, blocks=1)
 GUIDED = Guidance(dropout=0.2, scale=2.0)
@@ -48,7 +49,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in HEADS if name != 
 def test_loss_and_sample_are_one_graph(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("heads.flow", "heads.diffusion", "heads.consistency"):
         monkeypatch.setattr(f"kinema.{module}.normal", of_torch)
-    monkeypatch.setattr(base, "normal", of_torch)
+    monkeypatch.setattr(noise, "normal", of_torch)
     config: HeadConfig = HEADS[name]
     torch.manual_seed(0)
     head = config.build(action_width=2, pred_horizon=4, width=8)

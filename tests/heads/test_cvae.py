@@ -17,13 +17,14 @@ from torch.distributions import Normal, kl_divergence
 from kinema.core.errors import KinemaError
 from kinema.core.rng import generator
 from kinema.core.spec import ActionSpec, ObservationSpec, RobotSpec, Vector
-from kinema.heads.base import entry_mean
+from kinema.heads._losses import entry_mean
 from kinema.heads.cvae import Cvae, CvaeHead, kl
 from kinema.nets.base import Context
 from kinema.nets.detr import fixed_positions
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.trunks.transformer import Transformer
-from kinema.policies.base import Network, PolicyConfig
+from kinema.policies.base import PolicyConfig
+from kinema.policies.network import Network
 from kinema.sim.fork import Fork
 
 GOLDEN = Path(__file__).resolve().parents[1] / "goldens" / "act" / "act.npz"

@@ -164,6 +164,28 @@ def test_measuring_counts_no_step_and_moves_nothing() -> None:
     assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("ended", [False, True])
+def test_between_the_stages_the_quantiser_is_the_one_that_stage_1_left(ended: bool, compiled: bool) -> None:
+    """The next step copies it, and with a gradient that nobody applies measures the same."""
+    head = small_head()
+    run(head, range(1 if ended else 3))
+    if ended:
+        head.end_stage()
+    context, action, mask = batch(9)
+
+    def measured() -> Tensor:
+        head.eval()
+        return loss(context, action, mask, rng=torch.Generator()).detach()
+
+    loss = torch.compile(head.loss, backend="eager") if compiled else head.loss
+    before, fresh = measured(), head.fixed.get_buffer("encoder.0.weight").clone()
+    head.train().loss(context, action, mask, rng=torch.Generator())
+    assert head.steps.item() == 4
+    assert torch.equal(measured(), before)
+    assert not torch.equal(head.fixed.get_buffer("encoder.0.weight"), fresh)
+
+
 @pytest.mark.parametrize("stop", [2, 4])
 def test_a_run_goes_on_where_it_was_stopped(stop: int) -> None:
     """The weights hold all that a stage needs: before the switch at step 3, and after it."""

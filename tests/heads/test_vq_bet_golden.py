@@ -93,7 +93,7 @@ def test_both_stages_are_lerobots(golden: dict[str, Any]) -> None:
 def test_chunks_are_lerobots(golden: dict[str, Any]) -> None:
     head = lerobots(golden)
     train_step(head, golden)
-    head._fix(torch.tensor(True))
+    head._fix()
     head.steps.add_(1)
     context, rng = context_of(golden["readout"]), torch.Generator()
     assert (head.eval().sample(context, rng=rng) - golden["chunk"]).abs().max() <= 1e-5

@@ -6,7 +6,8 @@ import pytest
 import scipy.stats
 import torch
 
-from kinema.nets.base import draw, uniform
+from kinema.nets.base import Tokens, joined
+from kinema.nets.noise import draw, uniform
 
 
 def test_draw_by_hand() -> None:
@@ -43,3 +44,15 @@ def test_uniform_noise_is_uniform_and_an_entry_has_its_own() -> None:
     assert torch.equal(both[1], alone[0])
     with pytest.raises(ValueError, match="2 generators for a batch of 3"):
         uniform((3, 5), generators, torch.device("cpu"))
+
+
+def test_joined_parts_keep_words_and_positions_where_they_have_them() -> None:
+    told = Tokens(
+        torch.zeros(2, 2, 3), torch.tensor([[True, True], [True, False]]), ids=torch.tensor([[7, 8], [9, -1]])
+    )
+    seen = Tokens.present(torch.ones(2, 1, 3), positions=torch.full((1, 3), 5.0))
+    both = joined([told, seen])
+    assert both.ids is not None and both.ids.tolist() == [[7, 8, -1], [9, -1, -1]] and both.ids.dtype == torch.int64
+    assert both.positions is not None and both.positions.tolist() == [[0.0] * 3, [0.0] * 3, [5.0] * 3]
+    assert both.mask.tolist() == [[True, True, True], [True, False, True]]
+    assert both.values[:, 2].eq(1).all() and joined([seen, seen]).ids is None

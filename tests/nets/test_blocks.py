@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from kinema.nets.base import normal
 from kinema.nets.blocks import Film, ResidualBlock, sinusoidal
+from kinema.nets.noise import normal
 
 
 def test_film_starts_as_the_identity_and_then_scales_and_shifts() -> None:

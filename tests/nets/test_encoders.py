@@ -47,27 +47,33 @@ def test_every_step_of_a_window_is_one_token() -> None:
     torch.manual_seed(0)
     encoder = FilmCnn(camera="front", condition=None).build(SPEC, obs_horizon=3, width=8).eval()
     images = torch.randint(0, 256, (2, 3, 32, 24, 3), dtype=torch.uint8)
-    tokens = encoder({"image.front": images}, None)
-    single = encoder({"image.front": images[1:, 2:]}, None)
+    tokens = encoder({"image.front": images}, None).values
+    single = encoder({"image.front": images[1:, 2:]}, None).values
     assert torch.allclose(tokens[1, 2], single[0, 0], atol=1e-5)
 
 
-def test_proprioception_is_hidden_in_training_alone() -> None:
-    torch.manual_seed(0)
-    encoder = Proprioception(dropout=0.5).build(SPEC, obs_horizon=1, width=8)
-    with torch.no_grad():
-        encoder.hidden_token.fill_(7.0)
-    sample = {"vector.proprioception": torch.randn(1000, 1, 2)}
-    hidden = (encoder.train()(sample, None) == 7.0).all(-1).float().mean().item()
-    assert hidden == pytest.approx(0.5, abs=0.06)
-    assert not (encoder.eval()(sample, None) == 7.0).any()
-    assert torch.equal(encoder(sample, None), encoder(sample, None))
-    plain = Proprioception().build(SPEC, obs_horizon=1, width=8).train()
-    assert torch.equal(plain(sample, None), plain(sample, None)) and "hidden_token" not in dict(
-        plain.named_parameters()
-    )
+def test_proprioception_says_with_what_chance_it_is_hidden() -> None:
+    assert Proprioception(dropout=0.5).build(SPEC, obs_horizon=1, width=8).dropout == 0.5
     with pytest.raises(SpecMismatch, match=r"dropout 1.0 is outside \[0, 1\)"):
         Proprioception(dropout=1.0).build(SPEC, obs_horizon=1, width=8)
+
+
+def test_proprioception_by_steps_is_the_same_function_of_each() -> None:
+    torch.manual_seed(0)
+    encoder = Proprioception(per_step=True).build(SPEC, obs_horizon=3, width=8).eval()
+    sample = {"vector.proprioception": torch.randn(2, 3, 2)}
+    made = encoder(sample, None).values
+    assert (encoder.tokens, encoder.steps, made.shape) == (3, 3, (2, 3, 8))
+    last = {"vector.proprioception": sample["vector.proprioception"][:, 2:].expand(-1, 3, -1)}
+    assert torch.allclose(encoder(last, None).values, made[:, 2:].expand(-1, 3, -1), atol=1e-6)
+
+
+def test_raw_proprioception_is_the_numbers_and_refuses_layers() -> None:
+    encoder = Proprioception(per_step=True, hidden=None, raw=True).build(SPEC, obs_horizon=2, width=4)
+    vector = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    assert encoder({"vector.proprioception": vector}, None).values.tolist() == [[[1, 2, 0, 0], [3, 4, 0, 0]]]
+    with pytest.raises(SpecMismatch, match="raw numbers pass no layers, so hidden must be None, got 128"):
+        Proprioception(per_step=True, raw=True).build(SPEC, obs_horizon=2, width=4)
 
 
 def test_word_buckets_are_pinned() -> None:
@@ -79,7 +85,7 @@ def test_word_buckets_are_pinned() -> None:
 def test_words_average_their_buckets_whatever_else_is_in_the_batch() -> None:
     encoder = Words(buckets=64).build(SPEC, obs_horizon=1, width=8).eval()
     texts = ["open the drawer", "", "push"]
-    together = encoder({"instruction": texts}, None)
+    together = encoder({"instruction": texts}, None).values
     table = encoder.embedding.weight
     for index, text in enumerate(texts):
         by_hand = encoder.project(table[word_buckets(text, 64)].mean(0))

@@ -99,10 +99,10 @@ def test_features_stand_for_the_image(folder: Path) -> None:
     config = FrozenVision(camera="front", model=str(folder), grid=2)
     encoder = config.build(SPEC, obs_horizon=3, width=8)
     images = pictures(6).view(2, 3, 32, 40, 3)
-    live = encoder({"image.front": images}, None)
+    live = encoder({"image.front": images}, None).values
     kept = torch.from_numpy(config.features(images.flatten(0, 1).numpy())).view(2, 3, 4, 24)
     assert live.shape == (2, 12, 8)
-    assert torch.equal(encoder({config.features_key: kept}, None), live)
+    assert torch.equal(encoder({config.features_key: kept}, None).values, live)
     other = FrozenVision(camera="front", model=str(folder), grid=3)
     assert other.features_key != config.features_key, "features of another function are not mistaken for these"
 

@@ -24,14 +24,15 @@ from kinema.heads.flow import Flow
 from kinema.heads.gmm import Gmm
 from kinema.heads.per_embodiment import Part, PerEmbodiment
 from kinema.heads.regression import Regression
-from kinema.nets.base import Encoder, EncoderConfig
+from kinema.nets.base import Encoder, EncoderConfig, Tokens
 from kinema.nets.denoisers.mlp import Mlp
 from kinema.nets.encoders.film_cnn import FilmCnn
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.encoders.words import Words
 from kinema.nets.trunks.fusion import Fusion
-from kinema.policies.base import ComposedPolicy, Network, PolicyConfig, fingerprint, to_tensor
+from kinema.policies.base import ComposedPolicy, PolicyConfig, to_tensor
 from kinema.policies.film_flow import film_flow
+from kinema.policies.network import Network, fingerprint
 from kinema.transforms.normalise import Normalise
 
 ROBOT = RobotSpec(
@@ -153,9 +154,9 @@ class ProbeEncoder(Encoder):
         self.values = torch.tensor([value, value + 1.0])[:, None].expand(2, width)
         self.given: Tensor | None = None
 
-    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tensor:
+    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tokens:
         self.given = condition
-        return self.values.expand(len(sample["vector.proprioception"]), -1, -1)
+        return Tokens.present(self.values.expand(len(sample["vector.proprioception"]), -1, -1))
 
 
 def test_conditions_are_the_mean_tokens_of_the_named_encoder_and_tokens_keep_their_order() -> None:

@@ -18,7 +18,8 @@ from kinema.heads.regression import Regression
 from kinema.nets.denoisers.mlp import Mlp
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.trunks.fusion import Fusion
-from kinema.policies.base import ComposedPolicy, Network, PolicyConfig
+from kinema.policies.base import ComposedPolicy, PolicyConfig
+from kinema.policies.network import Network
 from kinema.transforms.normalise import Normalise
 from kinema.transforms.relative_action import RelativeAction
 

@@ -26,8 +26,10 @@ from kinema.nets.encoders.film_cnn import FilmCnn
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.encoders.words import Words
 from kinema.nets.trunks.fusion import Fusion
-from kinema.policies.base import PolicyConfig, fingerprint
-from kinema.recipes.base import DataConfig, Prepared, Recipe, paraphrases, prepare
+from kinema.policies.base import PolicyConfig
+from kinema.policies.network import fingerprint
+from kinema.recipes._samples import paraphrases
+from kinema.recipes.base import DataConfig, Prepared, Recipe, prepare
 from kinema.train.config import TrainConfig
 from kinema.transforms.normalise import Normalise
 from kinema.transforms.relative_action import RelativeAction

@@ -23,7 +23,8 @@ from kinema.heads.regression import Regression
 from kinema.nets.encoders.film_cnn import FilmCnn
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.trunks.fusion import Fusion
-from kinema.policies.base import ComposedPolicy, Network, PolicyConfig
+from kinema.policies.base import ComposedPolicy, PolicyConfig
+from kinema.policies.network import Network
 from kinema.recipes.base import DataConfig, Prepared, Recipe, prepare
 from kinema.train.config import TrainConfig
 from kinema.transforms.normalise import Normalise

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from kinema.core.errors import KinemaError
-from kinema.train.optim import OptimConfig, build_optimizer, decayed, learning_rate_at, named_moments
+from kinema.train.loop import fit
+from kinema.train.optim import (
+    OptimConfig,
+    build_optimizer,
+    decayed,
+    freeze,
+    held,
+    learning_rate_at,
+    named_moments,
+    set_learning_rate,
+)
+from kinema.train.weights import read_tensors
 
 
 class Mixed(nn.Module):
@@ -114,3 +129,105 @@ def test_moments_are_named_after_their_parameters() -> None:
     assert set(moments) == {f"{p}.{part}" for p in ("weight", "bias") for part in ("step", "exp_avg", "exp_avg_sq")}
     assert (moments["weight.step"].item(), moments["bias.step"].item()) == (1.0, 0.0)
     assert moments["weight.exp_avg"][0, 0].item() == pytest.approx(0.05)
+
+
+def test_groups_learn_at_their_own_rate() -> None:
+    network = Mixed()
+    config = OptimConfig(weight_decay=0.3, groups={"linear": 0.1, "*tion.weight": 2.0})
+    optimizer = build_optimizer(network, config)
+    set_learning_rate(optimizer, 0.5)
+    names = {id(p): name for name, p in network.named_parameters()}
+    rates = {names[id(p)]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert rates["linear.weight"] == (0.05, 0.3) and rates["linear.bias"] == (0.05, 0.0)
+    assert rates["convolution.weight"] == (1.0, 0.3) and rates["convolution.bias"] == (0.5, 0.0)
+    assert rates["norm.weight"] == (0.5, 0.0) and len(rates) == 10
+
+
+def test_a_factor_scales_the_step_by_hand() -> None:
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    config = OptimConfig(learning_rate=0.1, weight_decay=0.0, groups={"1": 0.25})
+    optimizer = build_optimizer(network, config)
+    set_learning_rate(optimizer, 0.1)
+    for layer in network:
+        with torch.no_grad():
+            layer.weight.fill_(2.0)
+        layer.weight.grad = torch.ones(1, 1)
+    optimizer.step()
+    # The first step of Adam is the learning rate times the sign of the gradient.
+    assert [layer.weight.item() for layer in network] == pytest.approx([1.9, 1.975], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"groups": {"liner": 0.1}}, r"optim.groups: 'liner' matches no trainable parameter; did you mean 'linear'\?"),
+        ({"groups": {"linear.wieght": 1.0}}, r"did you mean 'linear.weight'\?"),
+        ({"groups": {"frozen": 0.1}}, r"optim.groups: 'frozen' matches no trainable parameter"),
+        (
+            {"groups": {"linear": 0.1, "*.bias": 2.0}},
+            r"optim.groups: 'linear.bias' is matched by 'linear' and by '\*.bias'; one must do",
+        ),
+        ({"freeze": {"nrom": 5}}, r"optim.freeze: 'nrom' matches no parameter; did you mean 'norm'\?"),
+        ({"freeze": {"norm": 10}}, r"optim.freeze: 'norm' until step 10 of 10; None freezes for good"),
+        ({"freeze": {"frozen": 5}}, r"optim.freeze: 'frozen' matches no trainable parameter"),
+    ],
+)
+def test_patterns_that_do_not_fit_are_named(changes: dict[str, Any], message: str) -> None:
+    network, config = Mixed(), OptimConfig(**changes)
+
+    def build() -> None:
+        freeze(network, config)
+        held(network, config, 10)
+        build_optimizer(network, config)
+
+    with pytest.raises(KinemaError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("changes", [{"groups": {"linear": 0.0}}, {"freeze": {"linear": 0}}])
+def test_factors_and_steps_out_of_range_are_named(changes: dict[str, Any]) -> None:
+    with pytest.raises(KinemaError, match=rf"optim\.{next(iter(changes))}: .* out of range"):
+        OptimConfig(**changes)
+
+
+def apart(**changes: Any) -> OptimConfig:
+    return OptimConfig(learning_rate=1e-2, warmup_steps=5, weight_decay=0.01, **changes)
+
+
+def test_frozen_parameters_wait_for_their_step(tmp_path: Path, tiny: ModuleType) -> None:
+    begun = {name: p.clone() for name, p in tiny.Tiny().named_parameters()}
+    config = tiny.config(steps=14, optim=apart(freeze={"net.0": 7, "net.4.bias": None}), ema_decay=0.0)
+    fit(tiny.Tiny(), tiny.batches, config, tmp_path)
+    early, late = (
+        [read_tensors(tmp_path / "checkpoints" / f"step-{step:06d}" / f"{file}.safetensors") for file in files]
+        for step, files in ((7, ("model", "optimizer")), (14, ("model", "optimizer")))
+    )
+    for name in ("net.0.weight", "net.0.bias"):
+        assert torch.equal(early[0][name], begun[name]) and not torch.equal(late[0][name], begun[name])
+        assert not early[1][f"{name}.exp_avg"].any() and early[1][f"{name}.step"] == 0 and late[1][f"{name}.step"] == 7
+    assert not torch.equal(early[0]["net.4.weight"], begun["net.4.weight"])
+    assert torch.equal(late[0]["net.4.bias"], begun["net.4.bias"]) and "net.4.bias.step" not in late[1]
+
+
+def test_groups_and_freezing_resume_exactly(tmp_path: Path, tiny: ModuleType) -> None:
+    config = tiny.config(steps=20, optim=apart(groups={"net.4": 0.1}, freeze={"net.0": 9}))
+    fit(tiny.Tiny(), tiny.batches, config, tmp_path / "whole")
+
+    def ending(start: int) -> Any:
+        return (tiny.batch_of(step) for step in range(start, 16))
+
+    with pytest.raises(KinemaError, match="the batches end at step 16"):
+        fit(tiny.Tiny(), ending, config, tmp_path / "parts")
+    fit(tiny.Tiny(), tiny.batches, config, tmp_path / "parts")
+    whole, parts = (read_tensors(tmp_path / run / "weights.safetensors") for run in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    other = tiny.config(steps=20, optim=apart(groups={"net.4": 0.2}, freeze={"net.0": 9}))
+    with pytest.raises(KinemaError, match=r"optim.groups.net.4: 0.2, but the checkpoint has 0.1"):
+        fit(tiny.Tiny(), tiny.batches, other, tmp_path / "parts")
+
+
+def test_factors_of_one_change_no_bit(tmp_path: Path, tiny: ModuleType) -> None:
+    fit(tiny.Tiny(), tiny.batches, tiny.config(steps=9), tmp_path / "plain")
+    fit(tiny.Tiny(), tiny.batches, tiny.config(steps=9, optim=apart(groups={"net.0": 1.0})), tmp_path / "ones")
+    plain, ones = (read_tensors(tmp_path / run / "weights.safetensors") for run in ("plain", "ones"))
+    assert all(torch.equal(plain[name], ones[name]) for name in plain)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kinema.evaluation.compare import Comparison
+from kinema.evaluation.comparison import Comparison
 from kinema.evaluation.intervals import MeanRate, percent
 from kinema.evaluation.results import ArmResult, Evaluation
 

@@ -10,7 +10,9 @@ from kinema.nets.base import Context
 
 
 class Denoiser(nn.Module, ABC):
-    """Reads a noisy chunk, how noisy it is, and the context."""
+    """Reads a noisy chunk, how noisy it is, and the context; if `reads_kv`, of its tokens what the trunk keeps."""
+
+    reads_kv: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
@@ -19,6 +21,11 @@ class Denoiser(nn.Module, ABC):
 
 class DenoiserConfig(ABC):
     """Frozen description of a denoiser."""
+
+    @property
+    def private_width(self) -> int | None:
+        """How wide the head's private tokens are for it; None when it reads none, as most."""
+        return None
 
     @abstractmethod
     def build(self, *, action_width: int, pred_horizon: int, width: int) -> Denoiser:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from kinema.core.errors import SpecMismatch
 from kinema.core.spec import ObservationSpec
-from kinema.nets.base import Encoder, EncoderConfig
+from kinema.nets.base import Encoder, EncoderConfig, Tokens
 from kinema.nets.blocks import Film
+from kinema.nets.images import centred
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class FilmCnnEncoder(Encoder):
         super().__init__()
         self.key = config.reads[0]
         self.tokens = obs_horizon
+        self.steps = obs_horizon
         self.conditioned = config.condition is not None
         blocks, before = [], 3
         for index, (channels, stride) in enumerate(zip(config.channels, config.strides, strict=True)):
@@ -66,12 +68,11 @@ class FilmCnnEncoder(Encoder):
         self.values = nn.Conv2d(before, config.keypoints, 1)
         self.project = nn.Sequential(nn.Linear(3 * config.keypoints, width), nn.LayerNorm(width), nn.SiLU())
 
-    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tensor:
+    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tokens:
         """Return one token a step from where and how strongly each keypoint fires."""
         images = sample[self.key]
         batch, steps = images.shape[:2]
-        # uint8 until here, the last moment.
-        features = images.flatten(0, 1).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+        features = centred(images)
         if (condition is not None) != self.conditioned:
             raise ValueError(
                 f"conditioned: {self.conditioned}, but a condition is {'' if condition is not None else 'not '}given"
@@ -81,7 +82,7 @@ class FilmCnnEncoder(Encoder):
         for block in self.blocks:
             features = block(features, condition)
         located = spatial_softmax(self.heatmaps(features), self.values(features))
-        return self.project(located).view(batch, steps, -1)
+        return Tokens.present(self.project(located).view(batch, steps, -1))
 
 
 class _Block(nn.Module):

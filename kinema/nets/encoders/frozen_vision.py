@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kinema.core.errors import SpecMismatch
 from kinema.core.spec import ObservationSpec
-from kinema.nets.base import Encoder, EncoderConfig
+from kinema.nets.base import Encoder, EncoderConfig, Tokens
 from kinema.nets.vision import VisionModel, vision_model
 
 
@@ -79,15 +79,16 @@ class FrozenVisionEncoder(Encoder):
         super().__init__()
         self.key, self.features_key, self.grid = config.reads[0], config.features_key, config.grid
         self.tokens = obs_horizon * config.grid**2
+        self.steps = obs_horizon
         # In a list, so that the frozen model is no submodule: its weights are pinned by digest, not stored again.
         self._model = [model]
         self.project = nn.Sequential(nn.LayerNorm(model.width), nn.Linear(model.width, width))
         self.position = nn.Parameter(torch.zeros(self.tokens, width))
 
-    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tensor:
+    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tokens:
         """Return the projected features, each with what training says of its place in image and time."""
         kept = sample.get(self.features_key)
         if kept is None:
             images = sample[self.key]
             kept = self._model[0].encode(images.flatten(0, 1), self.grid).unflatten(0, images.shape[:2])
-        return self.project(kept).flatten(1, 2) + self.position
+        return Tokens.present(self.project(kept).flatten(1, 2) + self.position)

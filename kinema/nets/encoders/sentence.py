@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kinema.core.errors import SpecMismatch
 from kinema.core.spec import INSTRUCTION, ObservationSpec
-from kinema.nets.base import Encoder, EncoderConfig
+from kinema.nets.base import Encoder, EncoderConfig, Tokens
 from kinema.nets.sentences import BUNDLED, SentenceModel, sentence_model
 
 
@@ -56,7 +56,8 @@ class SentenceEncoder(Encoder):
         self._model = [model]
         self.project = nn.Sequential(nn.Linear(model.width, hidden), nn.SiLU(), nn.Linear(hidden, width))
 
-    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tensor:
+    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tokens:
         """Return the projected sentence embeddings."""
         embeddings = self._model[0].embed(list(sample[INSTRUCTION]))
-        return self.project(embeddings.to(next(self.project.parameters()).device, torch.float32))[:, None]
+        device = next(self.project.parameters()).device
+        return Tokens.present(self.project(embeddings.to(device, torch.float32))[:, None])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kinema.core.errors import SpecMismatch
 from kinema.core.spec import INSTRUCTION, ObservationSpec
-from kinema.nets.base import Encoder, EncoderConfig
+from kinema.nets.base import Encoder, EncoderConfig, Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +50,13 @@ class WordsEncoder(Encoder):
         self.embedding = nn.EmbeddingBag(config.buckets, width, mode="mean")
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
 
-    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tensor:
+    def forward(self, sample: Mapping[str, Any], condition: Tensor | None) -> Tokens:
         """Return the averaged embedding of each text's words and pairs."""
         bags = [word_buckets(text, self.embedding.num_embeddings) for text in sample[INSTRUCTION]]
         device = self.embedding.weight.device
         offsets = torch.tensor([0, *[len(bag) for bag in bags]], device=device).cumsum(0)[:-1]
         indices = torch.tensor([bucket for bag in bags for bucket in bag], device=device)
-        return self.project(self.embedding(indices, offsets))[:, None]
+        return Tokens.present(self.project(self.embedding(indices, offsets))[:, None])
 
 
 def word_buckets(text: str, buckets: int) -> list[int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
-from kinema.nets.base import Context, Trunk, TrunkConfig
+from kinema.nets.base import Context, Group, Tokens, Trunk, TrunkConfig
 from kinema.nets.blocks import ResidualBlock
 
 
@@ -17,9 +18,9 @@ class Fusion(TrunkConfig):
     blocks: int = 2
     dropout: float = 0.0
 
-    def build(self, *, tokens: int, width: int) -> FusionTrunk:
+    def build(self, groups: Sequence[Group], *, width: int) -> FusionTrunk:
         """Return the trunk."""
-        return FusionTrunk(self, tokens=tokens, width=width)
+        return FusionTrunk(self, tokens=sum(group.tokens for group in groups), width=width)
 
 
 class FusionTrunk(Trunk):
@@ -31,9 +32,9 @@ class FusionTrunk(Trunk):
         self.blocks = nn.ModuleList([ResidualBlock(width, dropout=config.dropout) for _ in range(config.blocks)])
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Context:
+    def forward(self, tokens: Tokens) -> Context:
         """Return the context; absent tokens count as zero."""
-        hidden = self.mix((tokens * mask[..., None]).flatten(1))
+        hidden = self.mix((tokens.values * tokens.mask[..., None]).flatten(1))
         for block in self.blocks:
             hidden = block(hidden)
-        return Context(tokens=tokens, mask=mask, readout={"action": self.norm(hidden)[:, None]})
+        return Context(tokens=tokens.values, mask=tokens.mask, readout={"action": self.norm(hidden)[:, None]})

@@ -1,9 +1,10 @@
 """Write what Diffusion Policy's `TransformerForDiffusion` says, before and after one step of SGD.
 
     PYTHONPATH=path/to/diffusion_policy python tests/goldens/denoisers/make_transformer.py \
-        tests/goldens/denoisers/transformer.npz
+        tests/goldens/denoisers/transformer.npz 1
 
-Needs a checkout of real-stanford/diffusion_policy (4bf419a) and torch. Weights are stored under their names there.
+The number is that of observed steps; transformer_steps.npz has 2. Needs a checkout of real-stanford/diffusion_policy
+(4bf419a) and torch. Weights are stored under their names there.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from diffusion_policy.model.diffusion.transformer_for_diffusion import Transform
 BATCH, HORIZON, ACTIONS, WIDTH = 3, 5, 2, 6
 
 
-def main(path: Path) -> None:
-    """Write the golden to `path`; one observation step, so that all steps see all that is known, as in kinema."""
+def main(path: Path, steps: int) -> None:
+    """Write the golden to `path`; with one observed step all of the chunk see all that is known."""
     torch.manual_seed(0)
     network = TransformerForDiffusion(
         input_dim=ACTIONS,
         output_dim=ACTIONS,
         horizon=HORIZON,
-        n_obs_steps=1,
+        n_obs_steps=steps,
         cond_dim=WIDTH,
         n_layer=2,
         n_head=2,
@@ -38,7 +39,7 @@ def main(path: Path) -> None:
         if parameter.ndim > 1 or name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
     x, noise = torch.randn(2, BATCH, HORIZON, ACTIONS)
-    readout = torch.randn(BATCH, 1, WIDTH)
+    readout = torch.randn(BATCH, steps, WIDTH)
     k = torch.tensor([0, 37, 99])
     skipped = ("mask", "memory_mask", "_dummy_variable")
     kept = {f"weights/{n}": v.clone() for n, v in network.state_dict().items() if n not in skipped}
@@ -55,4 +56,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -68,6 +68,30 @@ def test_forward_and_a_step_of_training_are_diffusion_policys(golden: dict[str, 
     assert (golden["after"] - golden["before"]).abs().max() > 1e-2, "the step changes something"
 
 
+def test_with_a_token_for_each_observed_step_it_is_diffusion_policys_too() -> None:
+    with np.load(GOLDEN.with_name("transformer_steps.npz")) as file:
+        golden = {name: torch.from_numpy(file[name]) for name in file.files}
+    network = Transformer(layers=2, heads=2, hidden=16, steps=2).build(action_width=2, pred_horizon=5, width=6)
+    weights = {n.removeprefix("weights/"): value for n, value in golden.items() if n.startswith("weights/")}
+    named = dict(ours(name, value) for name, value in weights.items())
+    network.load_state_dict(named | {"kind_embedding": weights["cond_pos_emb"][0]}, strict=True)
+    mask, t = torch.ones(3, 2, dtype=torch.bool), golden["k"] / 100
+
+    def denoised(readout: Tensor) -> Tensor:
+        return network(golden["x"], t, Context(readout, mask, {"action": readout}))
+
+    before = denoised(golden["readout"])
+    assert (before - golden["before"]).abs().max() < 1e-5
+    newer = golden["readout"] + torch.tensor([0.0, 1.0])[:, None]
+    changed = (denoised(newer) - before).abs().amax((0, 2))
+    assert changed[0] == 0 and (changed[1:] > 1e-3).all(), "as published: step 0 sees no newer step than the first"
+    torch.nn.functional.mse_loss(before, golden["noise"]).backward()
+    torch.optim.SGD(network.parameters(), lr=0.1).step()
+    assert (denoised(golden["readout"]) - golden["after"]).abs().max() < 1e-5
+    with pytest.raises(KinemaError, match="1 readout tokens for steps 2"):
+        network(golden["x"], t, Context(newer[:, :1], mask[:, :1], {"action": newer[:, :1]}))
+
+
 def test_a_step_depends_on_those_up_to_it_only(golden: dict[str, Tensor]) -> None:
     network, context, t = build(golden).eval(), context_of(golden), golden["k"] / 100
     before = network(golden["x"], t, context)
@@ -93,7 +117,19 @@ def test_tokens_are_seen_where_present_with_their_positions(golden: dict[str, Te
 
 
 def test_impossible_sizes_are_refused() -> None:
-    with pytest.raises(KinemaError, match="layers 0 and heads 4 must be at least 1"):
+    with pytest.raises(KinemaError, match="layers 0, heads 4 and steps None must be at least 1"):
         Transformer(layers=0).build(action_width=2, pred_horizon=4, width=8)
     with pytest.raises(KinemaError, match="hidden 18 even and a multiple of heads"):
         Transformer(hidden=18).build(action_width=2, pred_horizon=4, width=8)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_step_sees_later_ones_only_if_not_causal(causal: bool, golden: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    config = Transformer(layers=2, heads=2, hidden=16, causal=causal)
+    network = config.build(action_width=2, pred_horizon=5, width=6)
+    x, context, t = golden["x"], context_of(golden), golden["k"] / 100
+    later = x.clone()
+    later[:, 3] += 1.0
+    moved = (network(later, t, context) - network(x, t, context)).abs().amax((0, 2))
+    assert (moved[3:] > 0).all() and torch.equal(moved[:3] > 0, torch.full((3,), not causal))

@@ -1,0 +1,1 @@
+"""Checkpoints of others: published backbones, imported policies, adapters."""

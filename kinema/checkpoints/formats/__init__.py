@@ -1,0 +1,1 @@
+"""Importers of the checkpoints of others, one file each."""

@@ -1,0 +1,1 @@
+"""Language models: their sizes, their layers, and how text becomes numbers."""
