@@ -21,6 +21,7 @@ from transformers import (
     SmolVLMConfig,
 )
 
+from kinema.checkpoints.settings import reading
 from kinema.checkpoints.timm_names import Part, same, timm_parts
 from kinema.core.errors import CheckpointError, unknown
 from kinema.nets.language.sizes import Decoder
@@ -81,7 +82,8 @@ _OPENVLA = (
 def read(config: Mapping[str, Any]) -> Published:
     """Return what config.json describes; raises CheckpointError for what is not supported."""
     try:
-        return _read(config)
+        with reading("config.json"):
+            return _read(config)
     except StrictDataclassError as error:
         raise CheckpointError(f"config.json: {error}") from error
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kinema.core.errors import CheckpointError, nearest, unknown
+from kinema.core.errors import CheckpointError, KinemaError, nearest, unknown
+
+
+@contextmanager
+def reading(where: Path | str) -> Iterator[None]:
+    """Raise CheckpointError that names `where` for entries of other types or sizes than whoever reads them expects."""
+    try:
+        yield
+    except KinemaError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, AssertionError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{where}: an entry is not what it should be ({type(error).__name__}: {error!s:.200})\n"
+            "fix: the files as they were published"
+        ) from error
 
 
 class Settings:

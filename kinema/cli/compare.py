@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +70,7 @@ class Compare:
     overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
 
     def run(self) -> int:
-        """Compare, write the result and print the verdict."""
+        """Compare, write the result and print the verdict; 1 where crashes left too few starts for one."""
         from kinema.evaluation.preregistration import plan_starts
 
         if self.envs < 1 or self.hang_s <= 0:
@@ -84,7 +84,7 @@ class Compare:
             refuse_trained(run, starts)
         known = self._compare(suite, test, starts)
         self._write(known)
-        return 0
+        return int(known.exhausted)
 
     def _test(self) -> SequentialTest:
         from kinema.evaluation.sequential.e_process import EProcess
@@ -145,11 +145,33 @@ class Compare:
     def _write(self, known: Verdict) -> None:
         from kinema.core.files import write_text
         from kinema.core.manifest import here
-        from kinema.evaluation.compare import to_document
 
-        document = {**to_document(known), **here(command=f"kinema {shlex.join(sys.argv[1:])}")}
+        document = {**_document(known), **here(command=f"kinema {shlex.join(sys.argv[1:])}")}
         write_text(self.out / "compare.json", json.dumps(document, indent=2) + "\n")
         sys.stdout.write(json.dumps(document) + "\n" if self.json else f"{known}\n")
+
+
+def _document(known: Verdict) -> Mapping[str, Any]:
+    """Return the verdict for machines; rates and the difference carry the ends of their 95 % intervals."""
+    from kinema.core.config import to_data
+    from kinema.evaluation.intervals import rate_entry
+
+    plan, table = known.plan, known.table
+    rates = [rate_entry(rate) for rate in known.rates] if table.n else [{}, {}]
+    low, high = table.interval()
+    return {
+        "plan": plan.hash,
+        "decision": known.decision.value,
+        "finished": known.finished,
+        "pairs": table.n,
+        "test": to_data(plan.test),
+        "first": {**asdict(plan.first), "crashed": known.crashed[0], **rates[0]},
+        "second": {**asdict(plan.second), "crashed": known.crashed[1], **rates[1]},
+        "table": to_data(table),
+        "difference": {"difference": table.difference, "low": low, "high": high} if table.n else None,
+        "power": plan.power,
+        "detectable": plan.detectable,
+    }
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:
@@ -160,9 +182,9 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
 
 
 def _tell(known: Verdict, tell: Callable[[int, str], None], out: Path) -> None:
-    if known.table.n == 0 and known.tried == _HOPELESS:
+    if known.table.n == 0 and known.tried >= min(_HOPELESS, len(known.plan.starts)):
         raise KinemaError(
-            f"the first {_HOPELESS} pairs all crashed; {out / 'pairs.json'} says how\nfix: mend that and delete {out}"
+            f"the first {known.tried} pairs all crashed; {out / 'pairs.json'} says how\nfix: mend that and delete {out}"
         )
     table = known.table
     tell(

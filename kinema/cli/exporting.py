@@ -18,7 +18,8 @@ FORMATS = ("lerobot",)
 class Exporting:
     """Write the policy of the run directory POLICY as LeRobot 0.4 saves one: ACT, Diffusion Policy and SmolVLA.
 
-    What is written is read back and compared, so that what LeRobot has no place for is an error and not a loss.
+    Adapters are merged into what they adapt. What is written is read back and compared, so that what LeRobot has no
+    place for is an error and not a loss.
     """
 
     policy: Annotated[Path, tyro.conf.Positional]
@@ -31,14 +32,13 @@ class Exporting:
     def run(self) -> int:
         """Write the directory and say what it is; returns 0."""
         from kinema.checkpoints.lerobot.export import export_lerobot
-        from kinema.deploy.load import load_policy
-        from kinema.policies.network import all_weights
+        from kinema.deploy.load import load_policy, merged_weights
 
         if self.format not in FORMATS:
             raise unknown("format to export to", self.format, FORMATS)
         if self.out.exists():
             raise KinemaError(f"{self.out} is there already; an export overwrites nothing")
         policy = load_policy(self.policy)
-        kind = export_lerobot(policy.config, policy.spec, all_weights(policy.network), self.out)
+        kind = export_lerobot(policy.config, policy.spec, merged_weights(self.policy, policy.network), self.out)
         sys.stdout.write(f"{self.out}: {kind} of LeRobot 0.4, with robot.json to import it again\n")
         return 0

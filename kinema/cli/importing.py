@@ -52,6 +52,8 @@ class Importing:
 
         if (self.out is None) == (self.robot_out is None):
             raise KinemaError("give either --out for the policy or --robot-out for a robot.json to fill in")
+        if self.robot is not None and self.robot_out is not None:
+            raise KinemaError("--robot is for --out: --robot-out writes what the checkpoint says of its robot")
         name = self.format or recognise(self.source)
         found = find("checkpoint", name)(self.source, Choices(tokenizer=self.tokenizer, unnorm_key=self.unnorm_key))
         if self.robot_out is not None:
@@ -96,13 +98,14 @@ def write(imported: Imported, out: Path, *, source: Path, format: str, read: tup
     import torch
 
     from kinema.checkpoints.foreign import digests
+    from kinema.checkpoints.settings import reading
     from kinema.deploy.load import POLICY_FILE, WEIGHTS_FILE, StoredPolicy
     from kinema.nets.ema import named_weights
     from kinema.policies.network import Network, fingerprint
     from kinema.train.weights import fill, save_weights
 
     spec = imported.policy.needs(imported.spec)
-    with torch.device("meta"):
+    with reading(source), torch.device("meta"):
         network = Network(imported.policy, spec)
     fill(named_weights(network), imported.weights, source)
     network.load_state_dict(dict(imported.weights), strict=False, assign=True)

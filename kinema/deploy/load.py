@@ -53,6 +53,7 @@ def load_policy(run: Path, *, device: str = "cpu", trusted: tuple[str, ...] = co
     """
     stored = load_stored(run, trusted=trusted)
     weights = weights_file(run)
+    _refuse_circle(run, trusted)
     network = Network(stored.policy, stored.spec)
     if stored.adapter is not None:
         attach(network, stored.adapter, run, trusted=trusted)
@@ -117,10 +118,30 @@ def _published(network: nn.Module, directory: Path) -> frozenset[str]:
     return load_backbone(network, directory, head=any(words))
 
 
+def merged_weights(run: Path, network: nn.Module, *, trusted: tuple[str, ...] = config.TRUSTED) -> dict[str, Tensor]:
+    """Return all weights of `network`, loaded from `run`, as if it had no adapters."""
+    if load_stored(run, trusted=trusted).adapter is None:
+        return all_weights(network)
+    from kinema.nets.adapters import merged
+
+    return merged(network)
+
+
 def _weights_of(run: Path, trusted: tuple[str, ...]) -> dict[str, Tensor]:
     """Return the weights of a run as if it had no adapters."""
     if load_stored(run, trusted=trusted).adapter is None:
         return read_tensors(weights_file(run))
-    from kinema.nets.adapters import merged
+    return merged_weights(run, load_policy(run, trusted=trusted).network, trusted=trusted)
 
-    return merged(load_policy(run, trusted=trusted).network)
+
+def _refuse_circle(run: Path, trusted: tuple[str, ...]) -> None:
+    """Raise CheckpointError where the base of the adapters of `run`, or that one's base, is `run` again."""
+    first, seen = run, [run.resolve()]
+    while (run / POLICY_FILE).is_file() and (adapter := load_stored(run, trusted=trusted).adapter) is not None:
+        run = run / adapter.base
+        if run.resolve() in seen:
+            raise CheckpointError(
+                f"{first} holds adapters whose base is in a circle: {' -> '.join(map(str, [*seen, run.resolve()]))}\n"
+                "fix: put the run that they were trained on in its place"
+            )
+        seen.append(run.resolve())

@@ -6,18 +6,17 @@ Each pair is kept before the next begins. An interrupted comparison goes on wher
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any
 
 from kinema.core.config import from_data, to_data
 from kinema.core.episode import Start
 from kinema.core.errors import KinemaError
 from kinema.core.files import write_text
 from kinema.evaluation.comparison import Comparison
-from kinema.evaluation.intervals import Rate, percent, rate_entry
+from kinema.evaluation.intervals import Rate, percent
 from kinema.evaluation.preregistration import PLAN_FILE, Plan, read_document, register
 from kinema.evaluation.sequential.base import Decision
 
@@ -39,7 +38,10 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the pairs so far say, by the plan; `crashed` counts the pairs lost to crashes of each policy."""
+    """What the pairs so far say, by the plan; `crashed` counts the pairs lost to crashes of each policy.
+
+    Starts that crash are no random choice, so a decision must outlast that all their pairs speak against it.
+    """
 
     plan: Plan
     decision: Decision
@@ -51,6 +53,12 @@ class Verdict:
         """Whether the test has decided, or has no pairs or starts left."""
         decided = self.decision is not Decision.UNDECIDED
         return decided or self.table.n == self.plan.test.n_max or self.tried == len(self.plan.starts)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether crashes have left fewer pairs than an undecided test asks for."""
+        short = self.tried == len(self.plan.starts) and self.table.n < self.plan.test.n_max
+        return short and self.decision is Decision.UNDECIDED
 
     @property
     def tried(self) -> int:
@@ -74,13 +82,21 @@ class Verdict:
         by = f"{type(test).__name__}, {test.alternative}, alpha {test.alpha:g}"
         lines = [what[self.decision], f"after {self.table.n} of at most {test.n_max} pairs ({by})"]
         if self.finished and self.decision is Decision.UNDECIDED:
-            lines.append(_blind_below(self.plan.detectable))
+            lines.append(self._why_open())
         if self.table.n:
             lines += [f"{name}: {rate}" for name, rate in zip((first, second), self.rates, strict=True)]
             low, high = (100 * end for end in self.table.interval())
             lines.append(f"difference: {100 * self.table.difference:+.0f} points [{low:+.0f}, {high:+.0f}]")
         crashes = [f"{count} of {name}" for name, count in zip((first, second), self.crashed, strict=True) if count]
         return "\n".join(lines + ([f"crashed, not counted: {', '.join(crashes)}"] if crashes else []))
+
+    def _why_open(self) -> str:
+        crashed, test = sum(self.crashed), self.plan.test
+        if crashed and test.decide(self.table) is not Decision.UNDECIDED:
+            return f"the {crashed} pairs that crashed, were they all for the other, would undo what the rest say"
+        if self.exhausted:
+            return f"the {len(self.plan.starts)} starts ran out: {crashed} of them crashed"
+        return _blind_below(self.plan.detectable)
 
 
 def _blind_below(smallest: float | None) -> str:
@@ -106,7 +122,7 @@ def extended(known: Verdict, pair: Pair) -> Verdict:
     if pair.second is None:
         return replace(known, crashed=(known.crashed[0], known.crashed[1] + 1))
     table = known.table.plus(pair.first, pair.second)
-    return replace(known, table=table, decision=known.plan.test.decide(table))
+    return replace(known, table=table, decision=known.plan.test.decide(table, lost=sum(known.crashed)))
 
 
 def compare(
@@ -178,23 +194,3 @@ def load_pairs(plan: Plan, directory: Path) -> list[Pair]:
     if document.get("plan") != plan.hash or not all(isinstance(pair, Pair) for pair in pairs):
         raise KinemaError(f"{path} holds no pairs of the plan beside it")
     return list(pairs)
-
-
-def to_document(known: Verdict) -> Mapping[str, Any]:
-    """Return the verdict for machines; rates and the difference carry the ends of their 95 % intervals."""
-    plan, table = known.plan, known.table
-    rates = [rate_entry(rate) for rate in known.rates] if table.n else [{}, {}]
-    low, high = table.interval()
-    return {
-        "plan": plan.hash,
-        "decision": known.decision.value,
-        "finished": known.finished,
-        "pairs": table.n,
-        "test": to_data(plan.test),
-        "first": {**asdict(plan.first), "crashed": known.crashed[0], **rates[0]},
-        "second": {**asdict(plan.second), "crashed": known.crashed[1], **rates[1]},
-        "table": to_data(table),
-        "difference": {"difference": table.difference, "low": low, "high": high} if table.n else None,
-        "power": plan.power,
-        "detectable": plan.detectable,
-    }

@@ -53,6 +53,14 @@ class Group:
     filled: int | None = None
 
 
+class OpensLayers(ABC):
+    """A part that runs what some of its layers are made of, in place of the layers themselves."""
+
+    @abstractmethod
+    def opened(self) -> Sequence[nn.Module]:
+        """Return those layers: as they are never called, nothing can be done before and after a call."""
+
+
 class Extend(ABC):
     """A trunk that can go on after the tokens of a context, for heads that speak its language."""
 

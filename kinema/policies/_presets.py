@@ -11,10 +11,10 @@ from kinema.core.transform import Transform
 from kinema.nets.base import EncoderConfig
 from kinema.nets.encoders.proprioception import Proprioception
 from kinema.nets.language.tokenizers import BYTES
+from kinema.transforms.letterbox import Letterbox
 from kinema.transforms.normalise import Normalise
 from kinema.transforms.pad import Pad
 from kinema.transforms.prompt_template import PromptTemplate, Template
-from kinema.transforms.resize import Resize
 
 Size = TypeVar("Size")
 
@@ -53,7 +53,7 @@ def linear(state: str | None) -> dict[str, EncoderConfig]:
 def padded_to(width: int, *, state: str | None, size: tuple[int, int], template: Template) -> tuple[Transform, ...]:
     """Return the transforms of policies of one width for all robots: action and state scaled, padded with zeros."""
     return (
-        Resize(height=size[0], width=size[1]),
+        Letterbox(height=size[0], width=size[1], place="end" if template == "smolvla" else "centre"),
         Normalise(modes=dict.fromkeys(numbers(state), "mean_std")),
         Pad(widths=dict.fromkeys(numbers(state), width)),
         PromptTemplate(template=template),

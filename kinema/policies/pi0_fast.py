@@ -16,9 +16,9 @@ from kinema.nets.towers.sizes import SIGLIP_SO400M_224, TINY_SIGLIP
 from kinema.nets.trunks.language_model import LanguageModel
 from kinema.policies._presets import numbers, worded
 from kinema.policies.base import PolicyConfig
+from kinema.transforms.letterbox import Letterbox
 from kinema.transforms.normalise import Normalise
 from kinema.transforms.prompt_template import PromptTemplate
-from kinema.transforms.resize import Resize
 
 SIZES = {
     "small": (
@@ -74,7 +74,7 @@ def pi0_fast(
         trunk=LanguageModel(size=language, attention="prefix"),
         head=head if codec is None else replace(head, codec=codec),
         transforms=(
-            Resize(height=tower.size[0], width=tower.size[1]),
+            Letterbox(height=tower.size[0], width=tower.size[1]),
             Normalise(modes=dict.fromkeys(numbers(state), "quantile")),
             PromptTemplate(template="pi0_fast", state=state),
         ),

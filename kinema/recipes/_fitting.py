@@ -13,15 +13,19 @@ from kinema.data.mixture import Mixture, Part, statistics_by_robot
 from kinema.data.stats import streamed
 from kinema.data.windows import MASK, Windows
 from kinema.policies.base import PolicyConfig
+from kinema.transforms.centre_crop import CentreCrop
+from kinema.transforms.letterbox import Letterbox
 from kinema.transforms.resize import Resize
 
+OF_IMAGES = (Resize, Letterbox, CentreCrop)
+"""Transforms that leave vectors and actions as they are."""
 _FITTED_CHUNKS = 16384
 """At most so many chunks are shown to a head that is fitted to them."""
 
 
 def statistics(parts: Sequence[Part], policy: PolicyConfig, before: Chain) -> Statistics:
     """Return the statistics of the parts' vectors and actions: of all rows, or of windows after transforms `before`."""
-    if all(isinstance(transform, Resize) for transform in before.transforms):
+    if all(isinstance(transform, OF_IMAGES) for transform in before.transforms):
         [statistics] = statistics_by_robot(parts).values()
         return statistics
     return streamed(_imageless(parts, policy), lambda sample: before.forward(sample)[0])

@@ -51,8 +51,15 @@ class Beginning:
         from kinema.nets.adapters import adapt
 
         weights = named_weights(network)
+        begun = {name: p for name, p in network.named_parameters() if p.requires_grad and name not in filled}
         sha256 = digest({name: tensor for name, tensor in weights.items() if name in filled})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of("adapters", self.seed))
             adapt(network, lora, own=weights.keys() - filled)
+        left = dict.fromkeys(".".join(name.split(".")[:2]) for name, p in begun.items() if not p.requires_grad)
+        if left:
+            raise KinemaError(
+                f"lora: {', '.join(left)} would stay as drawn at random: not in {self.start}, and not trained"
+                f"\nfix: --adapt.train {' '.join((*lora.train, *left))}"
+            )
         return Adapter(lora=lora, base=str(self.start), sha256=sha256, fresh=self.fresh)

@@ -18,9 +18,10 @@ import torch.distributed as dist
 
 from kinema.core.errors import KinemaError, UnavailableError
 from kinema.core.rng import seed_of
+from kinema.heads.base import LearnsInStages
 from kinema.nets.noise import Rng
 from kinema.train.spread import copied, sharded
-from kinema.train.step import Batch, Network, seeded
+from kinema.train.step import Batch, Network, as_module, seeded
 
 _LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
 
@@ -95,8 +96,15 @@ class Processes:
     def spread(self, network: Network, *, shard: bool) -> Network:
         """Return `network` as it is trained: its gradients become the mean over all processes.
 
-        Each keeps a copy of it (DDP), or with `shard` a part of every tensor (FSDP2).
+        Each keeps a copy of it (DDP), or with `shard` a part of every tensor (FSDP2). Several raise KinemaError for a
+        head that learns in stages: its buffers follow samples, of which each process would see its own part alone.
         """
+        staged = [part for part in as_module(network).modules() if isinstance(part, LearnsInStages)]
+        if staged and self.world > 1:
+            raise KinemaError(
+                f"{type(staged[0]).__name__} learns its quantiser from whole batches, and {self.world} processes have "
+                "a part of each\nfix: train it in one process"
+            )
         if not self.started:
             if shard:
                 raise KinemaError(

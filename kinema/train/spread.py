@@ -12,13 +12,22 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from kinema.nets.base import OpensLayers
 from kinema.nets.noise import Rng
 from kinema.train.step import Network, as_module
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return `tensors` with those gathered of which each process has a part; every process must ask."""
-    return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in tensors.items()}
+def whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
+    """Return `tensors`, those of which each process has a part gathered on the CPU; every process must ask.
+
+    They come one at a time, so that no device holds more than one of them whole. Without `keep` none is returned.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        full = tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            found[name] = full
+    return found
 
 
 @torch.no_grad()
@@ -26,7 +35,8 @@ def fill(live: Mapping[str, Tensor], full: Mapping[str, Tensor]) -> None:
     """Copy what `whole` returned back into the `live` tensors of which each process has a part."""
     for name, tensor in live.items():
         if isinstance(tensor, DTensor):
-            tensor.copy_(distribute_tensor(full[name], tensor.device_mesh, tensor.placements))
+            own = full[name].to(tensor.device)
+            tensor.copy_(distribute_tensor(own, tensor.device_mesh, tensor.placements))
 
 
 def number(value: Tensor) -> float:
@@ -64,12 +74,17 @@ def copied(network: Network) -> Network:
 
 
 def sharded(network: Network, device: torch.device, world: int) -> Network:
-    """Return `network` with its parameters split: those of each layer in a list of layers come together when needed."""
+    """Return `network` with its parameters split: those of each layer in a list of layers come together when needed.
+
+    Those of layers that are never called come together with the whole.
+    """
     module = as_module(network)
     mesh = init_device_mesh(device.type, (world,))
     layers = [part for parts in module.modules() if isinstance(parts, nn.ModuleList) for part in parts]
+    opened = {layer for part in module.modules() if isinstance(part, OpensLayers) for layer in part.opened()}
     for layer in reversed(dict.fromkeys(layers)):  # inner ones first
-        if next(layer.parameters(), None) is not None and type(layer).forward is not nn.Module.forward:
+        called = layer not in opened and type(layer).forward is not nn.Module.forward
+        if called and next(layer.parameters(), None) is not None:
             fully_shard(layer, mesh=mesh)
     # The whole is put away after a forward pass too, or one that measures would leave averaged weights for training.
     fully_shard(module, mesh=mesh, reshard_after_forward=True)

@@ -51,8 +51,8 @@ class State:
 
     @property
     def averaged(self) -> dict[str, Tensor]:
-        """The weights that the training results in; every process must ask."""
-        return whole(self.ema.state if self.ema else named_weights(self.module))
+        """The weights that the training results in, for the first process; every process must ask."""
+        return whole(self.ema.state if self.ema else named_weights(self.module), keep=self.group.first)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return the live tensors of a checkpoint's files."""
@@ -91,7 +91,7 @@ class State:
             "elapsed_s": self.elapsed_s,
         }
         keep, self.saved_step = self.config.keep_checkpoints, self.step
-        tensors = {name: whole(live) for name, live in self.tensors().items()}
+        tensors = {name: whole(live, keep=self.group.first) for name, live in self.tensors().items()}
         if self.group.first:
             self.saved = checkpoint.save(self.run, self.step, tensors, state, keep=keep)
         self.group.sums(0)  # nobody goes on before it is there

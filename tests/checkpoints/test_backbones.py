@@ -299,6 +299,7 @@ def test_what_is_not_supported_is_named(tmp_path: Path) -> None:
         ({"model_type": "openvla", "timm_model_ids": ["vit"]}, "unknown timm model .* 'vit'"),
         ({"model_type": "openvla"}, r"expected two towers"),
         ({"model_type": "paligemma", "text_config": {"model_type": "gemma2"}}, "'gemma2' is not supported"),
+        ({"model_type": "openvla", "timm_model_ids": 3}, r"config\.json: an entry is not what it should be"),
         ({"model_type": "paligemma", "vision_config": {"layer_norm_eps": 1e-3}}, r"layer_norm_eps is 0\.001"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))

@@ -117,6 +117,31 @@ def test_switched_policies_are_separate_ones(adapted: Path, tmp_path: Path) -> N
         AdaptedPolicies({"base": adapted / "base"})
 
 
+def test_policies_of_other_networks_or_parts_are_not_switched(adapted: Path, tmp_path: Path) -> None:
+    for name in ("base", "a", "b"):
+        shutil.copytree(adapted / name, tmp_path / name)
+    runs = {name: tmp_path / name for name in ("a", "b")}
+    said = (tmp_path / "b/policy.json").read_text("utf-8")
+    weights = {name: tensor.clone() for name, tensor in read_tensors(tmp_path / "b/weights.safetensors").items()}
+    lost = next(name for name in sorted(weights) if ".lora_" not in name)
+    save_weights({n: w for n, w in weights.items() if n != lost}, tmp_path / "b/weights.safetensors")
+    with pytest.raises(CheckpointError, match=f"only one of them trained '{lost}'"):
+        AdaptedPolicies(runs)
+    content = json.loads(said)
+    content["policy"]["pred_horizon"] = 5
+    content["spec"]["embodiment"] = "otherarm"
+    (tmp_path / "b/policy.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(CheckpointError, match="b cannot share a network: they differ in pred_horizon, embodiment"):
+        AdaptedPolicies(runs)
+
+
+def test_a_base_in_a_circle_is_named(adapted: Path, tmp_path: Path) -> None:
+    shutil.copytree(adapted / "a", tmp_path / "a")
+    shutil.copytree(adapted / "b", tmp_path / "base")
+    with pytest.raises(CheckpointError, match=r"a holds adapters whose base is in a circle: .*a -> .*base -> .*base"):
+        load_policy(tmp_path / "a")
+
+
 def test_a_run_begins_from_another_or_from_adapters_merged(adapted: Path, toy_data: Path, tmp_path: Path) -> None:
     slow = ("--train.optim.learning-rate", 1e-12, "--train.ema-decay", 0, "--train.optim.weight-decay", 0)
     for base in ("base", "a"):
@@ -144,6 +169,9 @@ def test_wrong_starts_are_named(adapted: Path, toy_data: Path, tmp_path: Path, r
     assert "lora.targets: 'trnk' matches no linear layer; did you mean 'trunk'?" in refused(
         *given, "--lora", "--start", adapted / "base", "--adapt.targets", "trnk"
     )
+    given = (*given, "--lora", "--start", adapted / "base", "--fresh", "encoders")
+    left = refused(*given)
+    assert "would stay as drawn at random: not in" in left and "fix: --adapt.train head encoders." in left
     resumed = ("train", "toy:tiny", "--data", toy_data, "--out", adapted / "b", "--lora", *FAST)
     assert "start: '" in refused(*resumed, "--start", adapted / "a", "--adapt.rank", 3, "--train.seed", 1)
 

@@ -138,6 +138,9 @@ def test_an_environment_that_never_works_is_not_compared_in(
     broken = ("--raises", *range(40))
     error = refused("compare", trained, idle, *TOY, "--out", tmp_path / "out", "--envs", 1, "--n-max", 20, *broken)
     assert "the first 10 pairs all crashed" in error and "pairs.json says how" in error
+    few = ("compare", trained, idle, *TOY, "--out", tmp_path / "few", "--envs", 1, "--n-max", 2, *broken)
+    assert "the first 6 pairs all crashed" in refused(*few)
+    assert main([str(word) for word in few]) == 1, "no pair is no result"
 
 
 @pytest.mark.parametrize(

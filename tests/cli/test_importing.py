@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from kinema.cli.main import main
-from kinema.deploy.load import load_policy
+from kinema.deploy.load import StoredPolicy, load_policy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "goldens"))
 from filled import pixels, uniform
@@ -67,6 +69,38 @@ def test_there_and_back_by_command(tmp_path: Path, capsys: pytest.CaptureFixture
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
 
 
+def test_adapters_are_exported_merged(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from kinema.core import config
+    from kinema.nets.adapters import adapt
+    from kinema.nets.ema import named_weights
+    from kinema.nets.lora import Adapter, Lora, digest
+    from kinema.train.weights import save_weights
+
+    there, robot = directory("act", tmp_path / "there"), tmp_path / "robot.json"
+    run("import", there, "--robot-out", robot)
+    assert run("import", there, "--robot", filled_in(robot), "--out", tmp_path / "base") == 0
+    policy, lora = load_policy(tmp_path / "base"), Lora(rank=2, train=())
+    adapter = Adapter(lora=lora, base="../base", sha256=digest(named_weights(policy.network)))
+    adapt(policy.network, lora)
+    with torch.no_grad():
+        for parameter in policy.network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05)
+    (tmp_path / "a").mkdir()
+    save_weights(named_weights(policy.network), tmp_path / "a" / "weights.safetensors")
+    config.save(StoredPolicy(spec=policy.spec, policy=policy.config, adapter=adapter), tmp_path / "a" / "policy.json")
+
+    assert run("export", tmp_path / "a", "--out", tmp_path / "x") == 0
+    assert run("import", tmp_path / "x", "--out", tmp_path / "again") == 0
+    names = {name: load_file(tmp_path / name / "model.safetensors").keys() for name in ("x", "there")}
+    assert names["x"] <= names["there"]
+    seen = {f"image.{name}": pixels(f"{name}0", (2, 48, 64, 3))[:, None] for name in ("top", "wrist")}
+    seen |= {"vector.proprioception": uniform("state0", (2, 3))[:, None]}
+    base, own, again = (load_policy(tmp_path / name).act(seen).action for name in ("base", "a", "again"))
+    assert np.abs(own - again).max() <= 1e-5 and np.abs(own - base).max() > 1e-3
+
+
 def test_a_robot_that_is_another_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there, robot = directory("act", tmp_path / "there"), tmp_path / "robot.json"
     run("import", there, "--robot-out", robot)
@@ -92,6 +126,7 @@ def test_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (("import", tmp_path, "--out", tmp_path / "o"), "has no config.json"),
         (("import", there, "--format", "lerobt", "--out", tmp_path / "o"), "unknown checkpoint 'lerobt'"),
         (("import", there, "--robot-out", there / "config.json"), "is there already"),
+        (("import", there, "--robot-out", tmp_path / "r", "--robot", tmp_path / "q"), "--robot is for --out"),
         (("import", there, "--out", there), "is there already and not empty"),
         (("export", there, "--out", tmp_path / "o"), "is no run directory"),
         (("export", there, "--out", there), "is there already; an export overwrites nothing"),
@@ -99,6 +134,13 @@ def test_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ):
         assert run(*words) == 2
         assert message in capsys.readouterr().err
+    run("import", there, "--robot-out", there / "robot.json")
+    filled_in(there / "robot.json")
+    whole = json.loads((there / "config.json").read_text("utf-8"))
+    for name, value in (("dim_feedforward", -3), ("output_features", {"action": {"type": ["ACTION"], "shape": [2]}})):
+        (there / "config.json").write_text(json.dumps({**whole, name: value}), "utf-8")
+        assert run("import", there, "--out", tmp_path / "o") == 2
+        assert "there: an entry is not what it should be (" in capsys.readouterr().err
     (there / "config.json").unlink()
     (there / "policy.ckpt").touch()
     assert run("import", there, "--out", tmp_path / "o") == 2

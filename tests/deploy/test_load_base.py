@@ -14,6 +14,7 @@ pytest.importorskip("peft")
 
 import transformers
 
+from kinema.core.config import TRUSTED
 from kinema.core.errors import CheckpointError, KinemaError
 from kinema.core.spec import ActionSpec, Camera, ObservationSpec, RobotSpec, Vector
 from kinema.deploy.load import attach, begin
@@ -29,6 +30,7 @@ from kinema.nets.towers.sizes import TINY_SIGLIP
 from kinema.nets.trunks.language_model import LanguageModel
 from kinema.policies.base import PolicyConfig
 from kinema.policies.network import Network, fingerprint
+from kinema.recipes._start import Beginning
 from kinema.train.weights import load_weights, save_weights
 
 SIZE = Decoder(family="gemma", layers=2, width=48, hidden=64, heads=4, kv_heads=1, head_width=12, vocabulary=320)
@@ -124,3 +126,12 @@ def test_adapters_on_a_published_backbone_are_found_again(published: Path, tmp_p
 def test_fresh_parts_of_a_published_backbone_are_refused(published: Path) -> None:
     with pytest.raises(KinemaError, match="is a published backbone, beside which all is fresh"):
         begin(network(0), published, fresh=("head",))
+
+
+def test_parts_beside_a_published_backbone_must_train(published: Path) -> None:
+    begins = Beginning(start=str(published), fresh=(), lora=LORA, seed=0)
+    expected = r"encoders\.state would stay as drawn .*\nfix: --adapt.train head encoders.state$"
+    with pytest.raises(KinemaError, match=expected):
+        begins.network(POLICY, ROBOT, TRUSTED)
+    all_train = replace(begins, lora=replace(LORA, train=("head", "encoders.state")))
+    assert all_train.network(POLICY, ROBOT, TRUSTED)[1] is not None

@@ -8,7 +8,8 @@ import pytest
 
 from kinema.core.errors import KinemaError, SpecMismatch
 from kinema.core.rng import generator
-from kinema.evaluation.compare import Pair, compare, load_pairs, verdict
+from kinema.evaluation.compare import Pair, Verdict, compare, extended, load_pairs, verdict
+from kinema.evaluation.comparison import Comparison
 from kinema.evaluation.preregistration import Contender, Plan, load_plan, plan_starts, register
 from kinema.evaluation.sequential.base import Decision, SequentialTest
 from kinema.evaluation.sequential.e_process import EProcess
@@ -139,7 +140,8 @@ def test_crashes_may_use_up_the_starts(tmp_path):
 
     found = compare(plan(Lai(n_max=3), extra=2), first, Policy("old", 0.5), directory=tmp_path)
     assert (found.table.n, found.finished, found.decision) == (0, True, Decision.UNDECIDED)
-    assert found.crashed == (5, 0)
+    assert found.crashed == (5, 0) and found.exhausted
+    assert "the 5 starts ran out: 5 of them crashed" in str(found)
 
 
 def test_what_the_user_did_wrong_is_no_crash(tmp_path):
@@ -217,3 +219,39 @@ def test_starts_are_balanced_over_tasks_and_fixed_by_the_seed():
     assert len(set(starts)) == 10
     with pytest.raises(KinemaError, match="expected distinct tasks"):
         plan_starts(("a", "a"), 0, 4)
+
+
+def test_a_decision_outlasts_that_all_crashes_speak_against_it():
+    test = Step(n_max=30)
+    own = plan(test)
+    clean = verdict(own, [])
+    n = 0
+    while not clean.finished:
+        n, clean = n + 1, extended(clean, Pair(start=own.starts[n], first=True, second=False))
+    assert clean.decision is Decision.FIRST
+
+    crashes = 3
+    known = verdict(own, [Pair(start=start, first=None, second=None, crash="x") for start in own.starts[:crashes]])
+    for start in own.starts[crashes:]:
+        known = extended(known, Pair(start=start, first=True, second=False))
+        if known.finished:
+            break
+        assert known.decision is Decision.UNDECIDED
+    assert known.decision is Decision.FIRST and known.table.n > n
+    worst = replace(known.table, only_second=crashes)
+    assert test.decide(worst) is Decision.FIRST
+    before = Comparison(only_first=known.table.n - 1)
+    assert test.decide(before) is Decision.FIRST and test.decide(before, lost=crashes) is Decision.UNDECIDED
+    assert test.decide(Comparison(only_second=n)) is Decision.SECOND
+    assert test.decide(Comparison(only_second=n), lost=crashes) is Decision.UNDECIDED
+    assert test.decide(Comparison(only_first=29), lost=2) is Decision.UNDECIDED, "more pairs than were planned"
+
+
+def test_crashes_that_undo_a_decision_are_named():
+    own = plan(extra=5)
+    table = Comparison(only_first=10, both=20)
+    assert own.test.decide(table) is Decision.FIRST
+    text = str(Verdict(plan=own, decision=own.test.decide(table, lost=5), table=table, crashed=(5, 0)))
+    assert text.startswith("new and old: not distinguishable\n") and "crashed, not counted: 5 of new" in text
+    assert "the 5 pairs that crashed, were they all for the other, would undo what the rest say" in text
+    assert "underpowered" not in text

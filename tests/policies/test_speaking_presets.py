@@ -26,8 +26,14 @@ from kinema.policies.openvla_oft import openvla_oft
 from kinema.policies.pi0_fast import pi0_fast
 
 PRESETS = {"openvla": openvla, "openvla_oft": openvla_oft, "pi0_fast": pi0_fast}
-TEXTS = ["left left left", "right right right", "up up up up up", "down down down"]
+TEXTS = ["look look look", "look look look", "up up up up up", "down down down"]
+"""What the first two ask for is in the picture: which half of it is bright."""
 WAYS = np.array([[-0.8, 0.0], [0.8, 0.0], [0.0, 0.8], [0.0, -0.8]], np.float32)
+
+
+PICTURES = np.zeros((4, 1, 48, 48, 3), np.uint8)
+PICTURES[[0, 2], :, :, :24] = 255
+PICTURES[[1, 3], :, :, 24:] = 255
 
 
 def robot_of(size: int, actions: int) -> RobotSpec:
@@ -59,9 +65,9 @@ def fitted(config: PolicyConfig, actions: int) -> PolicyConfig:
 
 
 def sample_of(config: PolicyConfig, rows: int = 4) -> dict[str, Any]:
-    """Return transformed samples: the same picture, four instructions, and what they ask for."""
+    """Return transformed samples: two pictures, three instructions, and what they ask for together."""
     given = {
-        "image.front": np.broadcast_to(np.arange(48, dtype=np.uint8)[:, None, None] * 5, (rows, 1, 48, 48, 3)),
+        "image.front": PICTURES[:rows],
         "vector.proprioception": np.zeros((rows, 1, 2), np.float32),
         "instruction": TEXTS[:rows],
         "action": np.repeat(WAYS[:rows, None], config.pred_horizon, 1),
@@ -112,7 +118,7 @@ def test_pi0_fast_says_the_state_before_and_the_chunk_after() -> None:
     words = network.encoders["instruction"](sample, None)
     bytes_read = ByteTokenizer()
     said = bytes_read.decode(words.ids[1][words.mask[1]].tolist())
-    assert said == "Task: right right right, State: 128 128;\n" and words.ids[1, 0] == ByteTokenizer.BEGIN
+    assert said == "Task: look look look, State: 128 128;\n" and words.ids[1, 0] == ByteTokenizer.BEGIN
     assert bytes_read.decode(config.head.before) == "Action: " and bytes_read.decode(config.head.after) == "|"
     assert config.head.after[-1] == ByteTokenizer.END and config.head.learns_before
     published = pi0_fast(cameras=("front",), size="published", tokenizer="/nowhere").head
@@ -172,23 +178,30 @@ def lesson(config: PolicyConfig, steps: int) -> ComposedPolicy:
 
 
 # The absolute error rests for a while where all four ways have their median, in the middle.
-LESSONS = [("openvla", 40), ("pi0_fast", 40), pytest.param("openvla_oft", 100, marks=pytest.mark.slow)]
+LESSONS = [("openvla", 80), ("pi0_fast", 120), pytest.param("openvla_oft", 250, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("name", "steps"), LESSONS)
-def test_it_learns_to_do_what_it_is_told(name: str, steps: int) -> None:
-    """The same picture each time: half of the layers, and short prompts, so that it takes seconds."""
+def test_it_learns_to_do_what_it_sees_and_is_told(name: str, steps: int) -> None:
+    """Half of the layers, and short prompts, so that it takes seconds; another picture is another way."""
     config = PRESETS[name](cameras=("front",), words=70, pred_horizon=2, exec_horizon=2)
     config = fitted(replace(config, trunk=replace(config.trunk, layers=2)), 2)
     policy = lesson(config, steps)
-    seen = {
-        "image.front": sample_of(config)["image.front"].numpy(),
-        "vector.proprioception": np.zeros((4, 1, 2), np.float32),
-    }
+
+    def error(seen: list[int], told: list[int], asked: list[int]) -> np.ndarray:
+        """Return how far each entry, of these pictures and texts, is from the way that is asked for."""
+        given = {
+            "image.front": PICTURES[seen],
+            "vector.proprioception": np.zeros((4, 1, 2), np.float32),
+            "instruction": [TEXTS[index] for index in told],
+        }
+        action = policy.act({key: given[key] for key in config.reads}).action
+        return np.abs(action - WAYS[asked, None]).max((1, 2))
+
     for order in ([0, 1, 2, 3], [2, 3, 1, 0]):
-        told = {**seen, "instruction": [TEXTS[index] for index in order]}
-        action = policy.act({key: told[key] for key in config.reads}).action
-        assert np.abs(action - WAYS[order, None]).max() < 0.4
+        assert error(order, order, order).max() < 0.4
+    assert error([1, 0, 3, 2], [0, 1, 2, 3], [0, 1, 2, 3])[:2].min() > 0.8, "the picture says where in the first two"
+    assert error([0, 1, 2, 3], [0, 1, 0, 1], [0, 1, 2, 3])[2:].min() > 0.4, "and the words in the others"
 
 
 def test_a_trunk_that_cannot_go_on_is_refused_when_the_network_is_built() -> None:

@@ -18,7 +18,10 @@ import pytest
 import torch
 
 from kinema.core.errors import KinemaError
+from kinema.heads.vq_bet import VqBet
+from kinema.nets.denoisers.interleaved_expert import InterleavedExpert
 from kinema.train import checkpoint
+from kinema.train import spread as sharding
 from kinema.train.distributed import ALONE, Processes, processes
 from kinema.train.logging import read_log
 from kinema.train.weights import read_tensors
@@ -132,3 +135,39 @@ def test_what_cannot_be_is_named(spread: ModuleType, tmp_path: Path, monkeypatch
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(KinemaError, match="RANK is set, but not WORLD_SIZE, LOCAL_RANK"), processes("cpu"):
         pass
+
+
+def test_a_head_that_learns_in_stages_is_for_one_process() -> None:
+    head = VqBet(quantiser_steps=3, codes=4, latent=6, hidden=8).build(action_width=2, pred_horizon=3, width=8)
+    network: Any = torch.nn.ModuleDict({"head": head})
+    for shard in (False, True):
+        with pytest.raises(KinemaError, match=r"VqBetHead learns its quantiser .*2 processes .*\nfix: train it in one"):
+            Processes(device=torch.device("cpu"), world=2, started=True).spread(network, shard=shard)
+    assert ALONE.spread(network, shard=False) is network
+
+
+def test_layers_that_are_never_called_are_split_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolVLA's expert runs the projections of every second layer itself."""
+    expert: Any = InterleavedExpert().build(action_width=2, pred_horizon=3, width=8)
+    split: list[torch.nn.Module] = []
+    monkeypatch.setattr(sharding, "init_device_mesh", lambda kind, shape: None)
+    monkeypatch.setattr(sharding, "fully_shard", lambda module, **_: split.append(module))
+    monkeypatch.setattr(sharding, "register_fsdp_forward_method", lambda module, name: None)
+    sharding.sharded(expert, torch.device("cpu"), 2)
+    layers = list(expert.model.layers)
+    assert split == [*reversed(layers[::2]), expert] and len(layers) > 2
+
+
+def test_what_the_processes_share_is_gathered_on_the_cpu_for_the_first_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Part:
+        def full_tensor(self) -> torch.Tensor:
+            asked.append(self)
+            return torch.zeros(2, device="meta")
+
+    asked: list[Part] = []
+    monkeypatch.setattr(sharding, "DTensor", Part)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: ("on the cpu", tensor.shape))
+    parts: Any = {"a": Part(), "b": Part()}
+    assert sharding.whole(parts) == dict.fromkeys("ab", ("on the cpu", (2,)))
+    assert sharding.whole(parts, keep=False) == {}
+    assert asked == [*parts.values()] * 2, "the others must ask for each too"

@@ -11,6 +11,7 @@ from kinema.checkpoints.lerobot import act, diffusion, pi0, smolvla, vqbet
 from kinema.checkpoints.lerobot.directory import NEWEST, Directory, read
 from kinema.checkpoints.lerobot.keys import from_lerobot
 from kinema.checkpoints.lerobot.vla import EMPTY
+from kinema.checkpoints.settings import reading
 from kinema.core.errors import unknown
 from kinema.core.spec import RobotSpec
 
@@ -21,7 +22,8 @@ SPEAK: dict[str, ModuleType] = {"smolvla": smolvla, "pi0": pi0}
 
 def lerobot(path: Path, choices: Choices) -> Foreign:
     """Return the policy in a directory that LeRobot saved; raises KinemaError for a type that kinema does not have."""
-    found = read(path)
+    with reading(path):
+        found = read(path)
     if found.kind not in POLICIES | SPEAK:
         raise unknown("policy type of LeRobot", found.kind, POLICIES | SPEAK)
     choices.refuse(f"{found.kind} of lerobot", "unnorm_key", *(["tokenizer"] if found.kind in POLICIES else []))
@@ -44,14 +46,11 @@ class LeRobot(Foreign):
     def imported(self, spec: RobotSpec) -> Imported:
         """Return the policy."""
         found = self._found
-        if found.kind in SPEAK:
-            module: Any = SPEAK[found.kind]
-            config = module.policy(found, self._choices)
-            weights = module.weights(config, found.weights)
-        else:
-            module = POLICIES[found.kind]
-            config = module.policy(found)
-            weights = from_lerobot(module.KEYS, found.weights)
+        speaks = found.kind in SPEAK
+        module: Any = (POLICIES | SPEAK)[found.kind]
+        with reading(found.path):
+            config = module.policy(found, self._choices) if speaks else module.policy(found)
+        weights = module.weights(config, found.weights) if speaks else from_lerobot(module.KEYS, found.weights)
         found.settings.finish(NEWEST)
         return Imported(
             spec=spec,

@@ -11,7 +11,7 @@ from kinema.checkpoints import pi0
 from kinema.checkpoints.foreign import Choices, Foreign, Imported, Said, complete
 from kinema.checkpoints.lerobot import vla
 from kinema.checkpoints.lerobot.pi0 import TOKENIZER
-from kinema.checkpoints.settings import Settings
+from kinema.checkpoints.settings import Settings, reading
 from kinema.checkpoints.shards import open_weights, read_json
 from kinema.core.errors import CheckpointError
 from kinema.core.spec import RobotSpec
@@ -40,7 +40,8 @@ def openpi(path: Path, choices: Choices) -> Foreign:
             "fix: in openpi, python examples/convert_jax_model_to_pytorch.py --checkpoint-dir ... --config-name ... "
             "--output-path ..., and import what it writes"
         )
-    return OpenPi(path, choices)
+    with reading(path):
+        return OpenPi(path, choices)
 
 
 class OpenPi(Foreign):

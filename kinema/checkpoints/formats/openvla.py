@@ -11,6 +11,7 @@ import numpy as np
 from kinema.checkpoints.backbones import load_backbone
 from kinema.checkpoints.foreign import UNSAID, Choices, Foreign, Imported, Said, complete
 from kinema.checkpoints.layouts import Published, read
+from kinema.checkpoints.settings import reading
 from kinema.checkpoints.shards import PICKLED, read_json
 from kinema.core.errors import CheckpointError, SpecMismatch, unknown
 from kinema.core.spec import RobotSpec
@@ -37,7 +38,8 @@ def openvla(path: Path, choices: Choices) -> Foreign:
     Statistics are those of dataset_statistics.json, as fine-tuned checkpoints have them, or else of config.json. Raises
     KinemaError for an unknown dataset, with the nearest match, and where there are several and none is named.
     """
-    return OpenVLA(path, choices)
+    with reading(path):
+        return OpenVLA(path, choices)
 
 
 class OpenVLA(Foreign):
@@ -64,7 +66,8 @@ class OpenVLA(Foreign):
         """Return the policy, which sees the robot's one camera; its weights in float32 are twice the file's."""
         if len(spec.observation.cameras) != 1:
             raise SpecMismatch(f"OpenVLA sees one camera, the robot has {len(spec.observation.cameras)}")
-        config = self._policy(spec.observation.cameras[0].name, read(self._config))
+        with reading(self._path):
+            config = self._policy(spec.observation.cameras[0].name, read(self._config))
         network = Network(config, spec)
         load_backbone(network, self._path)
         facts = {"policy": "openvla", "unnorm_key": self.key}

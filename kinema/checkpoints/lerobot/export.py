@@ -29,8 +29,10 @@ from kinema.data.lerobot.layout import feature_key
 from kinema.heads.cvae import Cvae
 from kinema.heads.diffusion import Diffusion
 from kinema.heads.flow import Flow
+from kinema.nets.ema import named_weights
 from kinema.nets.encoders.prompt import Prompt
 from kinema.policies.base import PolicyConfig
+from kinema.policies.network import Network
 
 ROBOT_FILE = "robot.json"
 HEADS: tuple[tuple[type, str, ModuleType], ...] = (
@@ -116,6 +118,9 @@ def _compare(policy: PolicyConfig, spec: RobotSpec, weights: Mapping[str, Tensor
     back = lerobot(out, Choices(tokenizer=Path(prompts[0]) if prompts else None)).imported(spec)
     wrong = list(_differences(config.to_data(policy), config.to_data(back.policy), ""))
     wrong += [f"weight {n!r}" for n in weights if n not in back.weights or not torch.equal(weights[n], back.weights[n])]
+    with torch.device("meta"):
+        places = named_weights(Network(back.policy, back.policy.needs(spec)))
+    wrong += [f"weight {name!r}" for name in sorted(places.keys() ^ weights.keys())]
     if wrong:
         more = [f"  ... and {len(wrong) - 6} more"] if len(wrong) > 6 else []
         raise CheckpointError(

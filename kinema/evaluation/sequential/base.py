@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
@@ -59,13 +59,21 @@ class SequentialTest(ABC):
         first = self.favours_first(n).astype(np.int8)
         return first * (self.alternative != "less") - first.T * (self.alternative != "greater")
 
-    def decide(self, table: Comparison) -> Decision:
-        """Return the decision after the pairs of `table`; raises KinemaError for more than `n_max` of them."""
+    def decide(self, table: Comparison, *, lost: int = 0) -> Decision:
+        """Return the decision after the pairs of `table`; raises KinemaError for more than `n_max` of them.
+
+        With `lost` further pairs, of unknown outcome, it must be the same were all of them against it.
+        """
         if table.n > self.n_max:
             raise KinemaError(f"{table.n} pairs, but the test was planned for at most {self.n_max}")
         shared = 0 if self.discordant else table.both
         sign = self.region(table.n)[shared + table.only_first, shared + table.only_second] if table.n else 0
-        return {1: Decision.FIRST, -1: Decision.SECOND, 0: Decision.UNDECIDED}[int(sign)]
+        said = {1: Decision.FIRST, -1: Decision.SECOND, 0: Decision.UNDECIDED}[int(sign)]
+        if said is Decision.UNDECIDED or not lost:
+            return said
+        against = (0, lost) if said is Decision.FIRST else (lost, 0)
+        worst = replace(table, only_first=table.only_first + against[0], only_second=table.only_second + against[1])
+        return said if worst.n <= self.n_max and self.decide(worst) is said else Decision.UNDECIDED
 
 
 def first_decision(test: SequentialTest, pairs: Iterable[tuple[bool, bool]]) -> tuple[Decision, int]:

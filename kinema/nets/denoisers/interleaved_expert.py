@@ -5,6 +5,7 @@ Shukor et al. 2025 (arXiv 2506.01844), section 3. Actions read those before them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from kinema.core.errors import KinemaError
-from kinema.nets.base import Context
+from kinema.nets.base import Context, OpensLayers
 from kinema.nets.denoisers.base import Denoiser, DenoiserConfig
 from kinema.nets.experts import ActionTokens, after, check_wordless, keys_and_values
 from kinema.nets.language.decoder import KeyValue, build, run
@@ -48,7 +49,7 @@ class InterleavedExpert(DenoiserConfig):
         return InterleavedExpertDenoiser(self, action_width=action_width)
 
 
-class InterleavedExpertDenoiser(Denoiser):
+class InterleavedExpertDenoiser(Denoiser, OpensLayers):
     """Its tokens are the noisy actions; it has no private ones."""
 
     reads_kv = True
@@ -59,11 +60,15 @@ class InterleavedExpertDenoiser(Denoiser):
         self.actions = ActionTokens(action_width, self.size.width)
         self.model = build(self.size)
         kept = self.size.kv_heads * self.size.head_width
-        for layer in [layer for index, layer in enumerate(self.model.layers) if index % config.joint_every]:
+        for layer in self.opened():
             for name in ("k_proj", "v_proj"):
                 project = nn.Linear(kept, kept, bias=False)
                 nn.init.normal_(project.weight, std=0.02)
                 setattr(layer.self_attn, name, project)
+
+    def opened(self) -> Sequence[Any]:
+        """Return the layers that cross."""
+        return [layer for index, layer in enumerate(self.model.layers) if index % self.joint_every]
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """Return the prediction (B, H, A); step k of it depends on the steps of `x` up to k only."""

@@ -140,6 +140,11 @@ def test_a_state_that_never_changed_is_what_it_was_there(lerobots_directory: Any
         (lambda said: said.update(use_peft=True), "'use_peft' is True"),
         (lambda said: said.update(chunk_size="ten"), "'chunk_size' is 'ten', expected int"),
         (lambda said: said.pop("dim_model"), "does not say 'dim_model'"),
+        (lambda said: said.update(vision_backbone=["resnet18"]), "lerobots_act: an entry is not what it should be"),
+        (
+            lambda said: said["input_features"]["observation.state"].update(type=["STATE"]),
+            "an entry is not what it should be .TypeError",
+        ),
         (lambda said: said["normalization_mapping"].update(STATE="QUANTILE10"), "disagree on what is normalised"),
         (
             lambda said: said["input_features"].update(

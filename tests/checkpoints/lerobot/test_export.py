@@ -98,4 +98,8 @@ def test_what_lerobot_has_no_place_for(lerobots_directory: Any, lerobots_robot: 
     one_step = replace(made.policy, obs_horizon=2)
     with pytest.raises(CheckpointError, match="obs_horizon is 2, there 1"):
         written(replace(made, policy=one_step), out)
+    name = next(name for name in made.weights if name.startswith("trunk.") and name.endswith(".weight"))
+    layered = {n.replace(name, name.replace(".weight", ".base_layer.weight")): w for n, w in made.weights.items()}
+    with pytest.raises(CheckpointError, match=r"LeRobot has no place.*\n  weight 'trunk.*base_layer"):
+        written(replace(made, weights=layered), out)
     assert not out.exists() and not list(tmp_path.glob(".*tmp"))
