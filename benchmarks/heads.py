@@ -186,6 +186,8 @@ NOTES = (
     "kinema's side keeps freed memory as its training does (kinema/train/memory.py), for acting as well, where `kinema "
     "eval` does not; LeRobot's side leaves this to the system, as `lerobot-train` does.",
     "VQ-BeT trains in two stages; compiled, each is a graph of its own.",
+    "Rows may be measured hours apart (--rows, --only) while the machine does other things; both sides of a ratio are "
+    "of one round.",
 )
 
 

@@ -64,7 +64,8 @@ class Importing:
         imported = found.imported(self._robot(found))
         write(imported, out, source=self.source, format=name, read=found.files, command=self._command())
         sys.stdout.write(f"{out}: {imported.facts['policy']} of {name}, {found.said}\n")
-        sys.stdout.write(f"next: kinema eval {out}\n")
+        rule = imported.facts.get("chunking")
+        sys.stdout.write(f"next: kinema eval {out}" + f' --chunking "{rule}"' * (rule is not None) + "\n")
         return 0
 
     def _robot(self, found: Foreign) -> object:

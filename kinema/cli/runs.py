@@ -25,7 +25,8 @@ def begin(recipe: Any, datasets: Any, prepared: Any, out: Path, trusted: tuple[s
     from kinema.train.config import refuse_changes
 
     _make(out)
-    start = recipe.start and os.path.relpath(recipe.start, out)
+    # Of both what is behind links: the way back is taken from the directory itself.
+    start = recipe.start and os.path.relpath(Path(recipe.start).resolve(), out.resolve())
     adapter = prepared.adapter and replace(prepared.adapter, base=start)
     stored = StoredPolicy(spec=prepared.spec, policy=prepared.policy, adapter=adapter)
     config.from_data(config.to_data(stored), trusted=trusted)  # what could not be loaded again is not trained

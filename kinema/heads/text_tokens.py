@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kinema.actions.bins import Bins
-from kinema.actions.codec import Codec, Unfitted
+from kinema.actions.codec import Codec, Unfitted, vocabulary_ids
 from kinema.core.errors import KinemaError
 from kinema.heads._rows import Rows, SaysTokens
 from kinema.heads.base import Head, going_on
@@ -50,8 +51,9 @@ class TextTokens(SaysTokens):
         """Raise KinemaError unless the trunk has all words of an answer, each with one meaning."""
         if isinstance(self.codec, Unfitted):
             return
-        last, end = (self.vocabulary or known) - 1 - self.reserved, self.codec.end
-        own = [last - token for token in reversed(range(self.codec.size)) if token != end]
+        tokens = np.arange(self.codec.size)[::-1]
+        said = tokens if self.codec.end is None else tokens[tokens != self.codec.end]
+        own = vocabulary_ids(said, self.vocabulary or known, reserved=self.reserved).tolist()
         fixed = (*self.before, *self.after)
         if not all(0 <= word < known for word in (own[0], own[-1], *fixed)):
             raise KinemaError(
@@ -91,14 +93,14 @@ class _Said:
 class TextTokensHead(Head):
     """What the trunk says after a context, to chunks (B, H, A)."""
 
-    below: Tensor
+    offsets: Tensor
 
     def __init__(self, config: TextTokens, rows: Rows) -> None:
         super().__init__()
         self.config = config
         self.rows = rows
-        below = torch.arange(rows.codec.size) + config.reserved + 1
-        self.register_buffer("below", below, persistent=False)
+        offsets = vocabulary_ids(np.arange(rows.codec.size), 0, reserved=config.reserved)
+        self.register_buffer("offsets", torch.from_numpy(offsets), persistent=False)
 
     def loss(self, context: Context, action: Tensor, mask: Tensor, *, rng: Rng) -> Tensor:
         """Return the mean cross-entropy of each step's words, those before them given, over the whole vocabulary.
@@ -140,7 +142,7 @@ class TextTokensHead(Head):
     def _vocabulary(self, extend: Extend) -> Tensor:
         """Return the words (V,) of the codec's tokens; raises KinemaError where the trunk does not have them."""
         self.config.check_words(extend.vocabulary)
-        words = (self.config.vocabulary or extend.vocabulary) - self.below
+        words = (self.config.vocabulary or extend.vocabulary) + self.offsets
         if self.rows.codec.end is not None:
             words[self.rows.codec.end] = self.config.after[0]
         return words

@@ -52,3 +52,23 @@ def split_heads(values: Tensor, heads: int) -> Tensor:
 def join_heads(values: Tensor) -> Tensor:
     """Return (B, N, heads * head width) for (B, heads, N, head width)."""
     return values.transpose(1, 2).flatten(2)
+
+
+def block_mask(begins: Tensor) -> Tensor:
+    """Return which tokens each reads (S, S), [reader, read]: those of its block and of blocks before.
+
+    `begins` (S,) bool says which tokens begin a block; where all do, attention is causal (openpi's `make_attn_mask`).
+    """
+    block = begins.cumsum(0)
+    return block[None, :] <= block[:, None]
+
+
+def after(present: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what tokens after a prefix read (B, S, N + S) and their positions (B, S).
+
+    All read what is `present` (B, N) of the prefix, and of themselves what their blocks allow: see `block_mask`.
+    """
+    own = block_mask(begins)
+    before = present[:, None].expand(-1, len(own), -1)
+    positions = present.sum(1, keepdim=True) + torch.arange(len(own), device=present.device)
+    return torch.cat([before, own.expand(len(present), -1, -1)], dim=-1), positions

@@ -60,23 +60,3 @@ def keys_and_values(context: Context, size: Decoder) -> KV:
             "has turned; make them equal"
         )
     return kv
-
-
-def block_mask(begins: Tensor) -> Tensor:
-    """Return which tokens each reads (S, S), [reader, read]: those of its block and of blocks before.
-
-    `begins` (S,) bool says which tokens begin a block; where all do, attention is causal (openpi's `make_attn_mask`).
-    """
-    block = begins.cumsum(0)
-    return block[None, :] <= block[:, None]
-
-
-def after(present: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what tokens after a prefix read (B, S, N + S) and their positions (B, S).
-
-    All read what is `present` (B, N) of the prefix, and of themselves what their blocks allow: see `block_mask`.
-    """
-    own = block_mask(begins)
-    before = present[:, None].expand(-1, len(own), -1)
-    positions = present.sum(1, keepdim=True) + torch.arange(len(own), device=present.device)
-    return torch.cat([before, own.expand(len(present), -1, -1)], dim=-1), positions

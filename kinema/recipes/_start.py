@@ -10,7 +10,9 @@ import torch
 from kinema.core.errors import KinemaError
 from kinema.core.rng import seed_of
 from kinema.core.spec import RobotSpec
-from kinema.deploy.load import begin
+from kinema.deploy.load import POLICY_FILE, begin, load_stored
+from kinema.heads._rows import SaysTokens
+from kinema.heads.base import HeadConfig
 from kinema.nets.ema import named_weights
 from kinema.nets.lora import Adapter, Lora, digest
 from kinema.policies.base import PolicyConfig
@@ -44,6 +46,7 @@ class Beginning:
             network = Network(policy, spec)
         if self.start is None:
             return network, None
+        _check_tokens(policy.head, Path(self.start), trusted)
         filled = begin(network, Path(self.start), fresh=self.fresh, trusted=trusted)
         return network, None if self.lora is None else self._adapted(network, self.lora, filled)
 
@@ -63,3 +66,15 @@ class Beginning:
                 f"\nfix: --adapt.train {' '.join((*lora.train, *left))}"
             )
         return Adapter(lora=lora, base=str(self.start), sha256=sha256, fresh=self.fresh)
+
+
+def _check_tokens(head: HeadConfig, start: Path, trusted: Trusted) -> None:
+    """Raise KinemaError where the run `start` says actions by other tokens: its weights would mean something else."""
+    if not isinstance(head, SaysTokens) or not (start / POLICY_FILE).is_file():
+        return
+    before = load_stored(start, trusted=trusted).policy.head
+    if isinstance(before, SaysTokens) and before.codec != head.codec:
+        raise KinemaError(
+            f"{start} says its actions by another {type(before.codec).__name__} than this recipe, so its weights would "
+            "mean other actions\nfix: give the head the codec of that run's policy.json; else FAST is fitted anew"
+        )

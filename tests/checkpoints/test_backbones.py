@@ -290,6 +290,9 @@ def test_images_of_another_size_take_the_published_positions(tmp_path: Path) -> 
     paligemma(tmp_path)
     own = network(LanguageModel(size=GEMMA), towers=(replace(TINY_SIGLIP, native=32),), grid=2)
     load_backbone(own, tmp_path)
+    [published] = [v for n, v in load_file(tmp_path / "model.safetensors").items() if "position_embedding" in n]
+    [taken] = [v for n, v in own.state_dict().items() if "position_embedding" in n]
+    assert torch.equal(taken, published)
 
 
 def test_what_is_not_supported_is_named(tmp_path: Path) -> None:

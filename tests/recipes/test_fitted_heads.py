@@ -17,8 +17,9 @@ from kinema.core.transform import Chain
 from kinema.data.lerobot.reader import Dataset, open_dataset
 from kinema.data.lerobot.writer import DatasetWriter
 from kinema.data.windows import Windows
-from kinema.deploy.load import POLICY_FILE, StoredPolicy, load_stored
+from kinema.deploy.load import POLICY_FILE, WEIGHTS_FILE, StoredPolicy, load_stored
 from kinema.heads.autoregressive import Autoregressive
+from kinema.nets.ema import named_weights
 from kinema.policies.base import ComposedPolicy, PolicyConfig
 from kinema.policies.film_flow import film_flow
 from kinema.policies.network import Network
@@ -30,6 +31,7 @@ from kinema.sim.suites.lang_reach import CAMERA, LangReach
 from kinema.train.config import TrainConfig
 from kinema.train.loop import fit
 from kinema.train.optim import OptimConfig
+from kinema.train.weights import save_weights
 
 RECIPE = Recipe(
     policy=pi0_fast(cameras=(CAMERA,), state="hand", words=80, pred_horizon=8, exec_horizon=4),
@@ -88,6 +90,14 @@ def test_pi0_fast_is_prepared_trained_stored_and_acts(dataset: Dataset, tmp_path
         for policy, network in ((prepared.policy, prepared.network), (stored.policy, network))
     )
     assert trained.shape == (2, 8, 2) and np.array_equal(trained, restored)
+    save_weights(named_weights(prepared.network), tmp_path / WEIGHTS_FILE)
+    again = replace(RECIPE, start=str(tmp_path))
+    assert prepare(again, dataset).policy.head.codec == codec, "the same data say the same"
+    other = replace(again, train=replace(RECIPE.train, seed=5))
+    with pytest.raises(KinemaError, match=r"another FAST than this recipe.*\nfix: give the head the codec of that run"):
+        prepare(other, dataset)
+    kept = replace(other, policy=replace(RECIPE.policy, head=replace(RECIPE.policy.head, codec=codec)))
+    assert prepare(kept, dataset).policy.head.codec == codec
 
 
 def test_a_small_decoder_of_its_own_is_fitted_too(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

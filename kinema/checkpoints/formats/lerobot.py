@@ -52,9 +52,12 @@ class LeRobot(Foreign):
             config = module.policy(found, self._choices) if speaks else module.policy(found)
         weights = module.weights(config, found.weights) if speaks else from_lerobot(module.KEYS, found.weights)
         found.settings.finish(NEWEST)
-        return Imported(
-            spec=spec,
-            policy=config,
-            weights=complete(weights, found.path),
-            facts={"policy": found.kind, "normalised by": dict(found.modes)},
-        )
+        facts: dict[str, Any] = {"policy": found.kind, "normalised by": dict(found.modes)}
+        if found.averaged is not None:
+            facts["chunking"] = rule(found.averaged)
+        return Imported(spec=spec, policy=config, weights=complete(weights, found.path), facts=facts)
+
+
+def rule(averaged: float) -> str:
+    """Return the rule by which LeRobot's ACT averages chunks; with a negative coefficient new ones count more."""
+    return f"ensemble --decay {abs(averaged):g} --order {'oldest' if averaged >= 0 else 'newest'}_first"

@@ -26,12 +26,11 @@ FIXED: dict[str, Any] = {
 
 
 def policy(found: Directory) -> PolicyConfig:
-    """Return ACT; chunks that LeRobot averages are averaged by `kinema eval --chunking ensemble`."""
+    """Return ACT; how LeRobot averages chunks, if it does, is `Directory.averaged`."""
     said = found.settings
     said.expect(**FIXED)
     if said.maybe("replace_final_stride_with_dilation", int):
         raise CheckpointError(f"{said.where}: replace_final_stride_with_dilation is true, expected false")
-    said.maybe("temporal_ensemble_coeff", float)
     attention: dict[str, Any] = {
         "heads": said.take("n_heads", int),
         "hidden": said.take("dim_feedforward", int),

@@ -31,6 +31,8 @@ _STEPS = (
     *("rename_observations_processor", "to_batch_processor", "device_processor", "normalizer_processor"),
     *("unnormalizer_processor", "tokenizer_processor", "smolvla_new_line_processor", "pi0_new_line_processor"),
 )
+SCALES: Mapping[str, Any] = {"eps": 1e-8, "normalize_observation_keys": None}
+"""What of a normaliser has to be as LeRobot makes it: kinema scales all that is normalised, with no other eps."""
 _INSIDE = re.compile(r"(?:normalize_inputs|normalize_targets|unnormalize_outputs)\.buffer_(\w+)\.(\w+)")
 Statistics = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -49,6 +51,7 @@ class Directory:
     weights: Mapping[str, Tensor]
     files: tuple[Path, ...]
     renamed: Mapping[str, str] = field(default_factory=dict)
+    averaged: float | None = None
 
     @property
     def cameras(self) -> Mapping[str, tuple[int, ...]]:
@@ -74,7 +77,6 @@ def read(path: Path) -> Directory:
     settings = Settings(entries, where)
     if "input_shapes" in entries:
         raise CheckpointError(f"{where} is of a LeRobot before 2025 (input_shapes)\nfix: migrate it with LeRobot first")
-    kind = settings.take("type", str)
     settings.expect(use_peft=False)
     settings.skip(*NOT_POLICY, *[name for name in entries if _TRAINS.fullmatch(name)])
     given, made = (settings.take(f"{side}_features", dict) for side in ("input", "output"))
@@ -90,7 +92,7 @@ def read(path: Path) -> Directory:
         statistics, weights = _inside(weights, features)
     return Directory(
         path=path,
-        kind=kind,
+        kind=settings.take("type", str),
         settings=settings,
         inputs={name: shape for name, (_, shape) in features.items()},
         types={name: kind for name, (kind, _) in features.items()},
@@ -99,6 +101,7 @@ def read(path: Path) -> Directory:
         weights=weights,
         files=(where, *files, *sorted(path.glob("model*.safetensors*"))),
         renamed={name: old for old, name in renamed.items()},
+        averaged=settings.maybe("temporal_ensemble_coeff", float),
     )
 
 
@@ -129,8 +132,12 @@ def _processors(path: Path, modes: Mapping[str, str]) -> tuple[Statistics, dict[
         if name not in steps:
             raise CheckpointError(f"{path}: no {name} among the processors")
         step = steps[name]
-        if step.get("config", {}).get("norm_map") != modes:
+        said = step.get("config", {})
+        if said.get("norm_map") != modes:
             raise CheckpointError(f"{path}: {name} and config.json disagree on what is normalised how")
+        for entry, expected in SCALES.items():
+            if said.get(entry, expected) != expected:
+                raise CheckpointError(f"{path}: {entry} of {name} is {said[entry]!r:.60}, expected {expected!r}")
         if "state_file" in step:
             files.append(_beside(path, step["state_file"]))
         found.append(_statistics(files[-1]) if "state_file" in step else {})

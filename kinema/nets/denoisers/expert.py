@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from kinema.nets.attention import after
 from kinema.nets.base import Context
 from kinema.nets.denoisers.base import Denoiser, DenoiserConfig
-from kinema.nets.experts import ActionTokens, after, check_wordless, keys_and_values
-from kinema.nets.language.decoder import build
+from kinema.nets.experts import ActionTokens, check_wordless, keys_and_values
+from kinema.nets.language.decoder import DecoderModel
 from kinema.nets.language.sizes import TINY, Decoder
 
 TINY_EXPERT = replace(TINY, width=64, hidden=176, vocabulary=0)
@@ -47,7 +48,7 @@ class ExpertDenoiser(Denoiser):
         super().__init__()
         self.size = size
         self.actions = ActionTokens(action_width, size.width)
-        self.model = build(size)
+        self.model = DecoderModel(size)
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """Return the prediction (B, H, A)."""

@@ -15,10 +15,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from kinema.core.errors import KinemaError
-from kinema.nets.base import Context, OpensLayers
+from kinema.nets.attention import after, join_heads
+from kinema.nets.base import Context, KeyValue, OpensLayers
 from kinema.nets.denoisers.base import Denoiser, DenoiserConfig
-from kinema.nets.experts import ActionTokens, after, check_wordless, keys_and_values
-from kinema.nets.language.decoder import KeyValue, build, run
+from kinema.nets.experts import ActionTokens, check_wordless, keys_and_values
+from kinema.nets.language.decoder import DecoderModel, Rotary, run
 from kinema.nets.language.sizes import TINY, Decoder
 
 
@@ -58,7 +59,7 @@ class InterleavedExpertDenoiser(Denoiser, OpensLayers):
         super().__init__()
         self.size, self.joint_every = config.size, config.joint_every
         self.actions = ActionTokens(action_width, self.size.width)
-        self.model = build(self.size)
+        self.model = DecoderModel(self.size)
         kept = self.size.kv_heads * self.size.head_width
         for layer in self.opened():
             for name in ("k_proj", "v_proj"):
@@ -85,17 +86,17 @@ class InterleavedExpertDenoiser(Denoiser, OpensLayers):
         return self.actions.leave(self.model.norm(hidden)).float()
 
 
-def _crossed(layer: Any, hidden: Tensor, kv: KeyValue, present: Tensor, rotary: KeyValue) -> Tensor:
+def _crossed(layer: Any, hidden: Tensor, kv: KeyValue, present: Tensor, rotary: Rotary) -> Tensor:
     """Return `hidden` (B, H, D) after a layer that reads projections of the trunk's keys and values alone."""
     attention = layer.self_attn
     query = _heads(attention.q_proj(layer.input_layernorm(hidden)), kv[0])
     query, _ = apply_rotary_pos_emb(query, query, *rotary)
     keys, values = (
-        _heads(project(given.transpose(1, 2).flatten(2).to(hidden.dtype)), given).to(query.dtype)
+        _heads(project(join_heads(given).to(hidden.dtype)), given).to(query.dtype)
         for project, given in zip((attention.k_proj, attention.v_proj), kv, strict=True)
     )
     read = scaled_dot_product_attention(query, keys, values, attn_mask=present, enable_gqa=True)
-    hidden = hidden + attention.o_proj(read.transpose(1, 2).flatten(2).to(hidden.dtype))
+    hidden = hidden + attention.o_proj(join_heads(read).to(hidden.dtype))
     return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
 
 

@@ -1,6 +1,6 @@
 """Decoder layers of `transformers`, run one by one: any attention mask, keys and values in and out, nothing kept.
 
-Modules are called as in published checkpoints: see `checkpoint_names`.
+Modules are called as in the published checkpoints of these families.
 """
 
 from __future__ import annotations
@@ -28,11 +28,6 @@ _STD = 0.02  # of initial weights, `initializer_range` of the three families
 
 Rotary = tuple[Tensor, Tensor]
 """Cosine and sine (B, L, head width) of the rotary angles."""
-
-
-def build(size: Decoder, *, gradient_checkpointing: bool = False) -> DecoderModel:
-    """Return the model of this size with fresh weights."""
-    return DecoderModel(size, gradient_checkpointing=gradient_checkpointing)
 
 
 class DecoderModel(nn.Module):
@@ -125,15 +120,3 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=_STD)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
-
-
-def checkpoint_names(size: Decoder, *, model: str = "model.", head: str = "lm_head.") -> dict[str, str]:
-    """Return for each weight of a published checkpoint what the trunk `language-model` of this size calls it.
-
-    `model` and `head` are what the checkpoint has before the names: as given, those of a language model by itself. In
-    SmolVLM it is `model.text_model.`, in PaliGemma and OpenVLA `language_model.model.` and `language_model.lm_head.`.
-    """
-    with torch.device("meta"):
-        names = list(build(size).state_dict())
-    mapped = {f"{model}{name}": f"model.{name}" for name in names}
-    return mapped if size.tied or not size.vocabulary else mapped | {f"{head}weight": "lm_head.weight"}

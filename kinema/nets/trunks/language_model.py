@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinema.core.errors import KinemaError, nearest, unknown
-from kinema.nets.attention import readable
+from kinema.nets.attention import after, block_mask, readable
 from kinema.nets.base import KV, Context, Extend, Group, Tokens, Trunk, TrunkConfig
-from kinema.nets.language.decoder import build
+from kinema.nets.language.decoder import DecoderModel
 from kinema.nets.language.sizes import TINY, Decoder
 
 Attention = Literal["causal", "prefix"]
@@ -68,18 +68,18 @@ class LanguageModelTrunk(Trunk, Extend):
     A token's position is the number of present ones before it. The context's `kv` is of all layers.
     """
 
-    order: Tensor
+    begins: Tensor
 
     def __init__(self, config: LanguageModel, groups: Sequence[Group]) -> None:
         super().__init__()
         size = config.size.truncated(config.layers)
         self.vocabulary, self.frozen = size.vocabulary, config.frozen
-        self.model = build(size, gradient_checkpointing=config.gradient_checkpointing)
+        self.model = DecoderModel(size, gradient_checkpointing=config.gradient_checkpointing)
         self.lm_head = None if size.tied else nn.Linear(size.width, size.vocabulary, bias=False)
         if self.lm_head is not None:
             nn.init.normal_(self.lm_head.weight, std=0.02)
         self.requires_grad_(not config.frozen).train()
-        self.register_buffer("order", _order(config, groups), persistent=False)
+        self.register_buffer("begins", _begins(config, groups), persistent=False)
 
     def train(self, mode: bool = True) -> LanguageModelTrunk:
         """Return itself in training mode; what is frozen stays out of it."""
@@ -92,7 +92,7 @@ class LanguageModelTrunk(Trunk, Extend):
         if tokens.ids is not None:
             words = self.embed(tokens.ids.clamp(min=0)).to(values.dtype)
             values = torch.where(tokens.ids[..., None] >= 0, words, values)
-        read = readable(self.order[None] <= self.order[:, None], mask)
+        read = readable(block_mask(self.begins), mask)
         hidden, kv = self.model(values, (mask.cumsum(1) - 1).clamp(min=0), read)
         last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1)
         action = hidden[torch.arange(len(hidden), device=mask.device), last][:, None]
@@ -104,11 +104,8 @@ class LanguageModelTrunk(Trunk, Extend):
 
     def extend(self, values: Tensor, past: KV, mask: Tensor, *, causal: bool) -> tuple[Tensor, KV]:
         """Return the hidden of `values` (B, L, D) at the positions that follow, and the past with them."""
-        batch, length = values.shape[:2]
-        own = torch.ones(length, length, dtype=torch.bool, device=mask.device)
-        own = own.tril() if causal else own
-        read = torch.cat([mask[:, None].expand(-1, length, -1), own.expand(batch, -1, -1)], dim=2)
-        positions = mask.sum(1, keepdim=True) + torch.arange(length, device=mask.device)
+        begins = torch.full((values.shape[1],), causal, device=mask.device)
+        read, positions = after(mask, begins)
         hidden: Tensor
         hidden, kv = self.model(values, positions, read, past)
         return hidden, kv
@@ -119,12 +116,11 @@ class LanguageModelTrunk(Trunk, Extend):
         return F.linear(hidden, weight if words is None else weight[words])
 
 
-def _order(config: LanguageModel, groups: Sequence[Group]) -> Tensor:
-    """Return for each token a number (N,) such that it reads those that have no higher one."""
-    if config.attention == "causal":
-        return torch.arange(sum(group.tokens for group in groups))
-    order, block = [], 0
-    for group in groups:
-        block += group.name in config.apart
-        order += [block] * group.tokens
-    return torch.tensor(order)
+def _begins(config: LanguageModel, groups: Sequence[Group]) -> Tensor:
+    """Return which tokens (N,) begin a block: all if causal, else the first of each encoder that stands apart."""
+    begins = [
+        config.attention == "causal" or (group.name in config.apart and token == 0)
+        for group in groups
+        for token in range(group.tokens)
+    ]
+    return torch.tensor(begins, dtype=torch.bool)

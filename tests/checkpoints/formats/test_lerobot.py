@@ -163,6 +163,27 @@ def test_a_configuration_that_kinema_does_not_have(
         imported(path, lerobots_robot("act"))
 
 
+@pytest.mark.parametrize(("entry", "value"), [("eps", 1e-2), ("normalize_observation_keys", ["observation.state"])])
+def test_a_normaliser_that_scales_otherwise_is_refused(
+    entry: str, value: Any, lerobots_directory: Any, lerobots_robot: Any
+) -> None:
+    path = lerobots_directory("act")
+    edit(path / "policy_preprocessor.json", lambda said: said["steps"][3]["config"].update({entry: value}))
+    with pytest.raises(CheckpointError, match=f"{entry} of normalizer_processor is .*, expected "):
+        imported(path, lerobots_robot("act"))
+
+
+@pytest.mark.parametrize(("averaged", "order"), [(0.01, "oldest_first"), (-0.2, "newest_first")])
+def test_how_chunks_are_averaged_is_said(
+    averaged: float, order: str, lerobots_directory: Any, lerobots_robot: Any
+) -> None:
+    path = lerobots_directory("act")
+    assert "chunking" not in imported(path, lerobots_robot("act")).facts
+    edit(path / "config.json", lambda said: said.update(temporal_ensemble_coeff=averaged))
+    rule = imported(path, lerobots_robot("act")).facts["chunking"]
+    assert rule == f"ensemble --decay {abs(averaged):g} --order {order}"
+
+
 def test_half_a_download_is_named(lerobots_directory: Any, lerobots_robot: Any) -> None:
     path, robot = lerobots_directory("act"), lerobots_robot("act")
     whole = (path / "model.safetensors").read_bytes()

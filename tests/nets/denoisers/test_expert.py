@@ -16,11 +16,11 @@ from kinema.core.errors import KinemaError
 from kinema.heads.consistency import Consistency
 from kinema.heads.flow import Flow, FlowHead
 from kinema.heads.rectified import Rectified
+from kinema.nets.attention import after, block_mask
 from kinema.nets.base import Context, Group, Tokens
 from kinema.nets.conditioning import Guidance, repeated
 from kinema.nets.denoisers.expert import Expert, ExpertDenoiser
 from kinema.nets.denoisers.mlp import Mlp
-from kinema.nets.experts import after, block_mask
 from kinema.nets.language.decoder import DecoderModel
 from kinema.nets.language.sizes import Decoder
 from kinema.nets.trunks.language_model import LanguageModel, LanguageModelTrunk

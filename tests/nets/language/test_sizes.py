@@ -10,7 +10,7 @@ import torch
 from kinema.core.config import from_data, to_data
 from kinema.core.errors import KinemaError
 from kinema.nets.base import Group
-from kinema.nets.language.decoder import build
+from kinema.nets.language.decoder import DecoderModel
 from kinema.nets.language.sizes import (
     GEMMA_2B,
     GEMMA_300M,
@@ -46,7 +46,7 @@ def test_sizes_of_pi0() -> None:
     """By hand: each of 18 layers has q and o, k and v, a gated MLP and two norms; one more norm ends the model."""
     layer = 2 * 1024 * 8 * 256 + 2 * 1024 * 256 + 3 * 1024 * 4096 + 2 * 1024
     with torch.device("meta"):
-        expert, trunk = build(GEMMA_300M), build(PALIGEMMA_2B)
+        expert, trunk = DecoderModel(GEMMA_300M), DecoderModel(PALIGEMMA_2B)
     assert sum(weight.numel() for weight in expert.parameters()) == 18 * layer + 1024 == 311_464_960
     assert sum(weight.numel() for weight in trunk.parameters()) == 2_506_172_416 + (257_152 - 256_000) * 2048
 
